@@ -1,0 +1,131 @@
+"""What is refused, and the sentence that says so.
+
+Numbers and switches are checked where an optimizer is built, trees where it is traced. chex makes the assertions on
+trees; the message names the argument or the leaf's path, what was expected, what came, and what to do.
+"""
+
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+def number(name: str, value: Any, *, below: float | None = None, hint: str = "") -> Any:
+    """Return a hyperparameter as a float or a floating-point scalar array, or refuse it.
+
+    The range, [0, below) or [0, inf), is checked on Python and NumPy scalars; a `jax.Array` may be traced, so only its
+    shape and dtype are. NumPy scalars become Python floats: no kind of number changes a dtype later.
+    """
+    expected = f"`{name}` must be a number in [0, {'inf' if below is None else below})"
+    if isinstance(value, np.generic | np.ndarray | jax.Array):
+        if value.shape != ():
+            raise ValueError(f"{expected}, got shape {value.shape}. For values per leaf use optax.partition.")
+        if jnp.issubdtype(value.dtype, jnp.floating) and value.dtype.itemsize < 4:
+            raise TypeError(
+                f"{expected} in float32 or better, got {value.dtype}, where 0.999 may be 1 and 1e-8 may be 0. "
+                "Under optax.inject_hyperparams pass hyperparam_dtype=jnp.float32."
+            )
+        if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.floating):
+            return value
+        if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.integer):
+            return value.astype(jnp.float32)
+        if isinstance(value, jax.Array):
+            raise TypeError(f"{expected}, got dtype {value.dtype}.{hint}")
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{expected}, got {value!r}.{hint}")
+    if not (0 <= value <= _FLOAT32_MAX and (below is None or value < below)):  # nan fails too
+        raise ValueError(f"{expected}, got {value!r}.{hint}")
+    return float(value)
+
+
+def switch(name: str, value: Any) -> bool:
+    """Return a switch, or refuse what only looks like one."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"`{name}` must be True or False, got {value!r}. It decides structure, so it can't be traced.")
+    return bool(value)
+
+
+def inexact(name: str, tree: Any) -> None:
+    """Refuse leaves that are not floating-point or complex arrays."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        number = isinstance(leaf, bool | int | float | complex)
+        dtype = jnp.result_type(leaf) if number else getattr(leaf, "dtype", None)
+        if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
+            raise TypeError(
+                f"`{name}` at {_place(path)} must be a floating-point or complex array, got {dtype or repr(leaf)}. "
+                "Cast it, or leave it out with optax.masked, optax.partition or your framework's filter."
+            )
+
+
+def like(name: str, tree: Any, reference_name: str, reference: Any) -> None:
+    """Refuse a tree that differs from the reference in structure, shape or realness. Its leaves may be None."""
+    ours, structure = jax.tree.flatten(tree, is_leaf=_is_none)
+    theirs, reference_structure = jax.tree.flatten(reference, is_leaf=_is_none)
+    try:
+        chex.assert_equal(structure, reference_structure)
+        pairs = [(a, b) for a, b in zip(ours, theirs, strict=True) if a is not None]
+        chex.assert_trees_all_equal_shapes([_array(a) for a, _ in pairs], [_array(b) for _, b in pairs])
+    except AssertionError:
+        raise ValueError(_difference(name, tree, reference_name, reference)) from None
+
+
+def same_kind(name: str, tree: Any, params: Any) -> None:
+    """Refuse complex leaves for real parameters, and real ones for complex parameters."""
+    paths = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_none)
+    for (path, leaf), param in zip(paths, jax.tree.leaves(params, is_leaf=_is_none), strict=True):
+        if leaf is not None and jnp.iscomplexobj(leaf) != jnp.iscomplexobj(param):
+            raise TypeError(
+                f"`{name}` at {_place(path)} is {leaf.dtype}, but the parameter is {param.dtype}: an imaginary part "
+                "would be lost or made up. Take the real part, or make the parameter complex."
+            )
+
+
+def moments(name: str, tree: Any) -> None:
+    """Refuse a moment that is not kept in float32 or better."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.inexact) or jnp.finfo(dtype).bits < 32:
+            raise TypeError(
+                f"`{name}` at {_place(path)} must be float32 or better, got {dtype}. Moments keep the dtype that "
+                "`init` gave them: first cast what was restored, or decode what was compressed."
+            )
+
+
+def _difference(name: str, tree: Any, reference_name: str, reference: Any) -> str:
+    ours, theirs = _by_path(tree), _by_path(reference)
+    extra = [place for place in ours if place not in theirs or (theirs[place] is None and ours[place] is not None)]
+    lists = {"missing": [place for place in theirs if place not in ours], "unexpected": extra}
+    if any(lists.values()):
+        found = "; ".join(f"{word}: {', '.join(places[:5])}" for word, places in lists.items() if places)
+        return f"`{name}` must have the structure of `{reference_name}`; {found}."
+    for place, leaf in ours.items():
+        if leaf is not None and np.shape(leaf) != np.shape(theirs[place]):
+            return (
+                f"`{name}` at {place} has shape {np.shape(leaf)}, but `{reference_name}` there has shape "
+                f"{np.shape(theirs[place])}. Nothing is broadcast: reduce or reshape it first."
+            )
+    return (
+        f"`{name}` must have the structure of `{reference_name}`: the leaves agree, their containers do not. Expected "
+        f"{jax.tree.structure(reference)}, got {jax.tree.structure(tree)}."
+    )
+
+
+def _by_path(tree: Any) -> dict[str, Any]:
+    return {_place(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_none)}
+
+
+def _place(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/") or "its root"
+
+
+def _array(leaf: Any) -> Any:
+    return leaf if hasattr(leaf, "shape") else np.asarray(leaf)
+
+
+def _is_none(leaf: Any) -> bool:
+    return leaf is None

@@ -1,0 +1,79 @@
+"""What the README and the docs say runs: their blocks, the examples, and a docstring for every public name."""
+
+import inspect
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+import rmsprop_optax
+
+ROOT = pathlib.Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = {path.name: path for path in sorted((ROOT / "examples").glob("*.py"))}
+QUICK = {"digits.py": ["--steps", "20", "--out", "."]}
+
+
+def public_names():
+    """Every name a user may reach: its dotted name, and the thing itself."""
+    found = {}
+    for name in rmsprop_optax.__all__:
+        thing = getattr(rmsprop_optax, name)
+        members = vars(thing) if inspect.ismodule(thing) else {}
+        own = {f"{name}.{key}": value for key, value in members.items() if is_own(value, thing.__name__)}
+        found |= own or {name: thing}
+    return found
+
+
+def is_own(value, module):
+    named = getattr(value, "__name__", "_")
+    return callable(value) and getattr(value, "__module__", None) == module and not named.startswith("_")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_python_blocks_of_a_page_run(page, tmp_path):
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    if blocks:
+        script = tmp_path / "page.py"
+        script.write_text("import matplotlib\nmatplotlib.use('Agg')\n" + "\n".join(blocks))
+        run([script], tmp_path)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_links_and_pictures_of_a_page_exist(page):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        assert target.startswith("http") or (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_runs(example, tmp_path):
+    assert run([EXAMPLES[example], *QUICK.get(example, [])], tmp_path).strip()
+
+
+def run(command, folder):
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    command = [sys.executable, "-W", "ignore", *map(str, command)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", public_names())
+def test_every_public_name_is_documented_with_its_arguments_and_an_example(name):
+    thing = public_names()[name]
+    assert thing.__doc__
+    if inspect.isfunction(thing) and inspect.signature(thing).parameters:
+        assert "Args:" in thing.__doc__
+        assert ">>>" in thing.__doc__
+        for parameter in inspect.signature(thing).parameters:
+            assert f"{parameter}:" in thing.__doc__, parameter
+
+
+def test_the_readme_s_commands_are_the_ones_ci_runs():
+    readme = PAGES[0].read_text()
+    assert 'pip install -e ".[examples]" && python examples/digits.py' in readme
+    assert 'pip install -e ".[test]" && pytest\n' in readme
+    assert (ROOT / ".ci" / "run").read_text().endswith('pip install -e ".[test]" && pytest\n')
