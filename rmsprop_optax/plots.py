@@ -32,7 +32,7 @@ def paths(
       >>> import numpy as np
       >>> from rmsprop_optax import plots
       >>> ax = plots.paths(lambda x, y: x**2 + 9 * y**2, {"straight": np.linspace([-2.0, 1.0], [0.0, 0.0], 9)})
-      >>> [line.get_label() for line in ax.get_lines()]
+      >>> [text.get_text() for text in ax.get_legend().get_texts()]
       ['straight']
     """
     points = {name: np.asarray(route, float) for name, route in routes.items()}

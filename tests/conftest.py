@@ -1,6 +1,13 @@
-"""Eight virtual devices for every test; set before jax is imported."""
+"""Eight virtual devices for every test, and today's names in the oldest jax we support."""
 
 import os
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+
+if not hasattr(jax, "enable_x64"):  # before jax 0.8
+    from jax.experimental import enable_x64
+
+    jax.enable_x64 = enable_x64
