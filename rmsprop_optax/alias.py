@@ -210,12 +210,12 @@ def _fence(n: _Numbers, s: _Structure, mask: Any) -> optax.GradientTransformatio
 def _update_leaf(g, p, moments, count, numbers, *, constants, structure):
     """Build the chain from numbers in the leaf's precision and apply it."""
     nu = moments["nu"]
-    numbers = {k: v if v is None or v.weak_type else v.astype(nu.dtype) for k, v in numbers.items()}
+    numbers = {k: v if v is None or jax.typeof(v).weak_type else v.astype(nu.dtype) for k, v in numbers.items()}
     chain = _chain(_Numbers(**numbers, **dict(constants)), structure)
     kept = moments if count is None else moments | {"count": count}
     state = optax.tree.set(jax.eval_shape(chain.init, nu), **kept)
     u, state = chain.update(as_precise(g, nu), state, None if p is None else as_precise(p, nu))
-    return saturate(u, g.dtype), {name: optax.tree.get(state, name) for name in moments}
+    return saturate(u, jnp.result_type(g)), {name: optax.tree.get(state, name) for name in moments}
 
 
 def _now(n: _Numbers, state: Any) -> tuple[dict[str, Any], tuple[tuple[str, float], ...], Any]:
@@ -308,6 +308,7 @@ def _minus_product(learning_rate: Any, weight_decay: Any) -> Any:
 
 
 # So that jax.export can serialize a step that carries this state; optax registers none of its own.
-for _state in (optax.EmptyState, optax.TraceState, optax.ScaleByScheduleState):
+_ScheduledDecay = type(jax.eval_shape(optax.add_decayed_weights(optax.constant_schedule(0.0)).init, None))
+for _state in (optax.EmptyState, optax.TraceState, optax.ScaleByScheduleState, _ScheduledDecay):
     with contextlib.suppress(ValueError):  # another library has registered it
         jax.export.register_namedtuple_serialization(_state, serialized_name=f"optax.{_state.__name__}")

@@ -48,11 +48,12 @@ def scale_by_rms(
             && \text{or } g_t / (\sqrt{\nu_t} + \epsilon) \text{ without eps\_in\_sqrt}
 
     With `bias_correction`, :math:`\nu_t / (1 - \beta^t)` stands in for :math:`\nu_t`. When `centered`, `nu` is the
-    variance, kept in a form that cannot cancel and equals mean square minus squared mean in exact arithmetic:
+    variance, kept in a form that cannot cancel and equals mean square minus squared mean in exact arithmetic (it is 0
+    for :math:`\beta = 0`):
 
     .. math::
-        \nu_t = \beta \left(\nu_{t-1} + (1 - \beta) |g_t - \mu_{t-1}|^2\right), \qquad
-        \mu_t = \beta \mu_{t-1} + (1 - \beta) g_t, \qquad \mu_0 = 0
+        \mu_t = \beta \mu_{t-1} + (1 - \beta) g_t, \qquad \mu_0 = 0, \qquad
+        \nu_t = \beta \nu_{t-1} + \frac{1 - \beta}{\beta} |g_t - \mu_t|^2
 
     Arithmetic and state are float32, or float64 for float64 parameters; the update has the gradient's dtype and
     saturates there. Finite gradients give finite states and updates for any `eps`, 0 included, and uncentered updates
@@ -145,8 +146,8 @@ class _Scaled(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames=("eps_in_sqrt", "positive"))  # traced once per shape and dtype
 def _scale(g, nu, mu, count, one_minus_decay, eps, *, eps_in_sqrt, positive):
-    dtype, tiny = g.dtype, jnp.finfo(nu.dtype).tiny
-    one_minus_decay, eps = one_minus_decay.astype(nu.dtype), eps.astype(nu.dtype)
+    dtype, tiny = jnp.result_type(g), jnp.finfo(nu.dtype).tiny
+    one_minus_decay, eps = (jnp.asarray(number, nu.dtype) for number in (one_minus_decay, eps))
 
     def decayed(x):  # decay * x; in float32 decay and 1 - decay do not sum to 1, and their sum is the average's gain
         return x - one_minus_decay * x
@@ -155,8 +156,9 @@ def _scale(g, nu, mu, count, one_minus_decay, eps, *, eps_in_sqrt, positive):
     if mu is None:
         nu = decayed(nu) + one_minus_decay * _square(g)
     else:
-        nu = decayed(nu + one_minus_decay * _square(g - mu))
-        mu = _parts(lambda m, x: decayed(m) + one_minus_decay * x, mu, g)
+        mu = _parts(lambda m, x: m + one_minus_decay * (x - m), mu, g)
+        decay = 1 - one_minus_decay
+        nu = decayed(nu) + jnp.where(decay > 0, one_minus_decay / decay, 0) * _square(g - mu)
 
     s = nu
     if count is not None:

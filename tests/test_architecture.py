@@ -1,6 +1,7 @@
 """The package is a short spine with satellites: which file may import which, how long files are, what import loads."""
 
 import ast
+import os
 import pathlib
 import subprocess
 import sys
@@ -63,3 +64,9 @@ def test_importing_the_package_loads_no_framework_and_no_plotting():
     heavy = "{'matplotlib', 'torch', 'flax', 'tensorflow', 'keras', 'orbax', 'sklearn', 'tqdm'}"
     code = f"import sys, rmsprop_optax; loaded = {heavy} & set(sys.modules); assert not loaded, loaded"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_importing_the_package_leaves_the_devices_alone():
+    code = "import jax, rmsprop_optax; jax.config.update('jax_num_cpu_devices', 3); assert jax.device_count('cpu') == 3"
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)

@@ -1,0 +1,49 @@
+"""optax's own tests of rmsprop, run on ours: a pytest plugin, and the files to name beside it.
+
+    pytest -p optax_suite $(python tests/optax_suite.py)
+
+The plugin puts our function in the place of optax's before the tests are imported, and leaves out other optimizers.
+"""
+
+import pathlib
+
+import optax
+from optax._src import alias
+
+FILES = ("_src/alias_test.py", "contrib/_common_test.py", "_src/sharding_test.py", "_src/float64_test.py")
+
+
+def files():
+    """Return the paths of the installed optax's tests that use rmsprop."""
+    folder = pathlib.Path(optax.__file__).parent
+    return [str(folder / name) for name in FILES]
+
+
+def only_rmsprop(cases):
+    """Keep the cases of rmsprop. What names no optimizer is kept whole, and absl wants at least one case."""
+    cases = list(cases)
+    if not all(isinstance(case, dict) and "opt_name" in case for case in cases):
+        return cases
+    return [case for case in cases if case["opt_name"] == "rmsprop"] or cases[:1]
+
+
+def pytest_configure(config):
+    from absl.testing import parameterized
+
+    from rmsprop_optax import rmsprop
+
+    optax.rmsprop = alias.rmsprop = rmsprop
+    product = parameterized.product
+    parameterized.product = lambda *cases, **grid: product(*map(only_rmsprop, cases), **grid)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Deselect the cases that name another optimizer."""
+    named = [item for item in items if any(f"{kind}Test::" in item.nodeid for kind in ("Sharding", "Float64", "LBFGS"))]
+    others = [item for item in named if not item.nodeid.endswith("rmsprop")]
+    items[:] = [item for item in items if item not in others]
+    config.hook.pytest_deselected(items=others)
+
+
+if __name__ == "__main__":
+    print(" ".join(files()))

@@ -1,0 +1,122 @@
+"""Eight devices: the state is born with the parameters' shardings, keeps them, and moves no data."""
+
+import contextlib
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+from optimizers import core_optimizers, every_optimizer, make, same_bits, step
+
+SPECS = {"w": P("x", "y"), "b": P("y"), "t": P(None, "x"), "r": P(), "s": P()}
+SHAPES = {"w": (8, 4), "b": (6,), "t": (3, 8), "r": (5,), "s": ()}
+EXTRA = {"everything": {"weight_decay_mask": {"w": True, "b": False, "t": True, "r": False, "s": True}}}
+COLLECTIVES = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
+
+every_mesh = pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+
+
+def optimizer(name):
+    return make(name, **EXTRA.get(name, {}))
+
+
+def sharded(axis_type, dtype="float32", specs=SPECS, seed=0):
+    mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(axis_type, axis_type))
+    rng = np.random.default_rng(seed)
+    tree = {k: jnp.asarray(rng.normal(size=shape), dtype) for k, shape in SHAPES.items()}
+    return mesh, {k: jax.device_put(x, NamedSharding(mesh, specs[k])) for k, x in tree.items()}
+
+
+def assert_sharded_like(state, params):
+    for name in ("nu", "mu", "trace"):
+        for _, tree in optax.tree.get_all_with_path(state, name):
+            for key, leaf in (tree or {}).items():
+                assert leaf.sharding.is_equivalent_to(params[key].sharding, leaf.ndim), (name, key)
+
+
+@every_optimizer
+@every_mesh
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("in_mesh", [False, True], ids=["bare", "in set_mesh"])
+def test_every_buffer_is_born_with_its_parameter_s_sharding_eagerly_and_compiled(name, axis_type, dtype, in_mesh):
+    mesh, params = sharded(axis_type, dtype)
+    tx = optimizer(name)
+    with jax.set_mesh(mesh) if in_mesh else contextlib.nullcontext():
+        for init in (tx.init, jax.jit(tx.init)):
+            assert_sharded_like(init(params), params)
+
+
+@every_optimizer
+def test_eval_shape_of_init_carries_explicit_shardings(name):
+    _, params = sharded(AxisType.Explicit)
+    state = jax.eval_shape(optimizer(name).init, params)
+    for tree_name in ("nu", "mu", "trace"):
+        for _, tree in optax.tree.get_all_with_path(state, tree_name):
+            for key, leaf in (tree or {}).items():
+                assert leaf.sharding.spec == jax.typeof(params[key]).sharding.spec
+
+
+@core_optimizers
+@every_mesh
+@pytest.mark.parametrize("param", ["float32", "bfloat16"])
+def test_a_step_keeps_every_sharding_moves_no_data_and_is_traced_once(name, axis_type, param):
+    _, params = sharded(axis_type, param)
+    _, grads = sharded(axis_type, "float32", seed=1)
+    tx, traces = optimizer(name), []
+    advance = jax.jit(lambda p, s, g: (traces.append(1), step(tx, p, s, g))[1], donate_argnums=(0, 1))
+    state = jax.jit(tx.init)(params)
+    hlo = advance.lower(params, state, grads).compile().as_text()
+    assert not re.search(COLLECTIVES, hlo)
+    for _ in range(3):
+        params, state = advance(params, state, grads)
+        assert_sharded_like(state, params)
+        assert all(params[key].sharding.is_equivalent_to(grads[key].sharding, params[key].ndim) for key in params)
+    assert len(traces) <= 2  # an Explicit mesh is part of a counter's type from the first step on
+
+
+@core_optimizers
+@every_mesh
+def test_sharded_equals_one_device(name, axis_type):
+    _, params = sharded(axis_type)
+    tx = optimizer(name)
+    alone = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), params)
+    advance = jax.jit(lambda p, s, g: step(tx, p, s, g))
+    ours, theirs = (params, jax.jit(tx.init)(params)), (alone, tx.init(alone))
+    for seed in range(3):
+        _, grads = sharded(axis_type, seed=seed)
+        ours, theirs = advance(*ours, grads), advance(*theirs, jax.tree.map(np.asarray, grads))
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=2e-6, atol=1e-7)
+
+
+@core_optimizers
+def test_shard_map_equals_the_global_step_bit_for_bit(name):
+    mesh, params = sharded(AxisType.Auto)
+    tx = optimizer(name)
+    state = tx.init(params)
+    specs = optax.tree.map_params(tx, lambda _, spec: spec, state, SPECS, transform_non_params=lambda _: P())
+    inside = jax.shard_map(
+        lambda p, s, g: step(tx, p, s, g), mesh=mesh, in_specs=(SPECS, specs, SPECS), out_specs=(SPECS, specs)
+    )
+    same_bits(jax.jit(inside)(params, state, params), jax.jit(lambda p, s, g: step(tx, p, s, g))(params, state, params))
+
+
+@core_optimizers
+@every_mesh
+def test_an_optimizer_state_sharded_by_itself_keeps_its_layout(name, axis_type):
+    mesh, params = sharded(axis_type, specs=dict.fromkeys(SPECS, P()))
+    tx = optimizer(name)
+    by_rows = {k: NamedSharding(mesh, P("x") if SHAPES[k] and SHAPES[k][0] % 4 == 0 else P()) for k in SHAPES}
+    state = optax.tree.map_params(tx, jax.device_put, tx.init(params), by_rows)
+    if axis_type is AxisType.Explicit:  # where layouts are types, mixed ones are the caller's to resolve
+        params = jax.tree.map(jax.device_put, params, by_rows)
+    with jax.set_mesh(mesh):
+        _, after = jax.jit(tx.update)(params, state, params)
+    for name in ("nu", "mu", "trace"):
+        before, now = (dict(optax.tree.get_all_with_path(tree, name)) for tree in (state, after))
+        for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(now), strict=True):
+            assert b.sharding.is_equivalent_to(a.sharding, b.ndim)
