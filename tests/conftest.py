@@ -11,3 +11,4 @@ if not hasattr(jax, "enable_x64"):  # before jax 0.8
     from jax.experimental import enable_x64
 
     jax.enable_x64 = enable_x64
+    jax.set_mesh = jax.sharding.use_mesh
