@@ -8,11 +8,24 @@ import sys
 import pytest
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "rmsprop_optax"
-FILES = {path.stem: path for path in PACKAGE.glob("*.py")}
+FILES = {path.relative_to(PACKAGE).as_posix().removesuffix(".py"): path for path in PACKAGE.rglob("*.py")}
 ARROWS = {
-    "__init__": {"alias", "transform", "plots"},
+    "__init__": {"alias", "dialects", "transform", "plots"},
     "alias": {"checks", "transform", "value"},
     "transform": {"checks", "value"},
+    "dialects/__init__": {
+        "dialects.others",
+        "dialects.papers",
+        "dialects.pytorch",
+        "dialects.rows",
+        "dialects.tensorflow",
+    },
+    "dialects/pytorch": {"checks", "value", "dialects.assemble"},
+    "dialects/tensorflow": {"checks", "value", "dialects.assemble"},
+    "dialects/others": {"checks", "value", "dialects.assemble"},
+    "dialects/papers": {"value", "dialects.assemble"},
+    "dialects/assemble": {"alias", "checks", "transform", "dialects.rows"},
+    "dialects/rows": {"alias"},
     "checks": set(),
     "value": set(),
     "plots": set(),
@@ -29,7 +42,7 @@ def imports(path):
             if module == "rmsprop_optax":
                 ours |= {alias.name for alias in node.names}
             elif module.startswith("rmsprop_optax."):
-                ours.add(module.split(".")[1])
+                ours.add(module.removeprefix("rmsprop_optax."))
             else:
                 (top if node in tree.body else lazy).add(module.split(".")[0])
     return ours, top, lazy

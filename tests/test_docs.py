@@ -30,7 +30,8 @@ def public_names():
 
 def is_own(value, module):
     named = getattr(value, "__name__", "_")
-    return callable(value) and getattr(value, "__module__", None) == module and not named.startswith("_")
+    home = getattr(value, "__module__", None) or ""
+    return callable(value) and (home == module or home.startswith(f"{module}.")) and not named.startswith("_")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
