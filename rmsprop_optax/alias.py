@@ -288,7 +288,8 @@ def _moments(state: Any, layout: list[str]) -> dict[str, Any]:
     if _layout(state) != layout:
         raise ValueError(
             f"`state` was not made by init with these options: expected {layout}, got {_layout(state)}. Update with "
-            "the options it was made with, or start from init."
+            "the options it was made with, move it to these with checkpoint.adapt, or read optax's own with "
+            "checkpoint.from_optax."
         )
     return {
         name: getattr(entry, name)

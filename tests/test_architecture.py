@@ -10,7 +10,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parent.parent / "rmsprop_optax"
 FILES = {path.relative_to(PACKAGE).as_posix().removesuffix(".py"): path for path in PACKAGE.rglob("*.py")}
 ARROWS = {
-    "__init__": {"alias", "dialects", "transform", "plots"},
+    "__init__": {"alias", "checkpoint", "dialects", "transform", "plots"},
     "alias": {"checks", "transform", "value"},
     "transform": {"checks", "value"},
     "dialects/__init__": {
@@ -26,6 +26,35 @@ ARROWS = {
     "dialects/papers": {"value", "dialects.assemble"},
     "dialects/assemble": {"alias", "checks", "transform", "dialects.rows"},
     "dialects/rows": {"alias"},
+    "checkpoint/__init__": {
+        "checkpoint.adapting",
+        "checkpoint.pytorch",
+        "checkpoint.restoring",
+        "checkpoint.stock",
+        "checkpoint.tensorflow",
+    },
+    "checkpoint/adapting": {"checks", "checkpoint.restoring", "checkpoint.states", "checkpoint.variance"},
+    "checkpoint/stock": {"checks", "checkpoint.restoring", "checkpoint.states", "checkpoint.variance"},
+    "checkpoint/restoring": {"checks", "checkpoint.states"},
+    "checkpoint/pytorch": {
+        "checkpoint.conversion",
+        "checkpoint.hyperparameters",
+        "checkpoint.restoring",
+        "checkpoint.states",
+        "checkpoint.variance",
+        "dialects.rows",
+    },
+    "checkpoint/tensorflow": {
+        "checkpoint.conversion",
+        "checkpoint.hyperparameters",
+        "checkpoint.restoring",
+        "checkpoint.variance",
+        "dialects.rows",
+    },
+    "checkpoint/conversion": {"checkpoint.states"},
+    "checkpoint/hyperparameters": {"dialects.rows"},
+    "checkpoint/states": {"transform"},
+    "checkpoint/variance": set(),
     "checks": set(),
     "value": set(),
     "plots": set(),
@@ -41,6 +70,8 @@ def imports(path):
             module = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
             if module == "rmsprop_optax":
                 ours |= {alias.name for alias in node.names}
+            elif module == "rmsprop_optax.checkpoint":
+                ours |= {f"checkpoint.{alias.name}" for alias in node.names}
             elif module.startswith("rmsprop_optax."):
                 ours.add(module.removeprefix("rmsprop_optax."))
             else:
