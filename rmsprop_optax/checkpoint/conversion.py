@@ -108,10 +108,9 @@ def _size(shape: tuple[int, ...]) -> int:
 
 def numpy_of(x: Any) -> np.ndarray:
     """Return a NumPy copy of an array or a tensor, on whatever device; bfloat16 tensors become float32."""
-    for method in ("detach", "cpu"):
-        x = getattr(x, method)() if hasattr(x, method) else x
-    if "bfloat16" in str(getattr(x, "dtype", "")) and hasattr(x, "float"):
-        x = x.float()
+    if hasattr(x, "detach"):  # a tensor
+        x = x.detach().cpu()
+        x = (x.float() if "bfloat16" in str(x.dtype) else x).numpy()
     return np.array(x)
 
 

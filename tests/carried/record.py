@@ -104,6 +104,19 @@ def tf1(case):
     return params, state
 
 
+def keras_files():
+    """Write a model that has taken 3 steps, in Keras' two layouts."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.compile(keras.optimizers.RMSprop(0.01, momentum=0.9, centered=True), "mse")
+    rng = np.random.default_rng(0)
+    model.fit(rng.normal(size=(3, 3)), rng.normal(size=(3, 2)), batch_size=1, shuffle=False, verbose=0)
+    model.save(HERE / "model.keras")
+    model.save_weights(HERE / "model.weights.h5")
+
+
 LIBRARIES = {
     "torch": torch_like(torch_class),
     "timm": torch_like(timm_class),
@@ -139,6 +152,7 @@ def main():
         lines = ",\n".join(json.dumps(record) for record in records)
         (HERE / f"{library}.json").write_text(f"[\n{lines}\n]\n")
         print(library, len(records))
+    keras_files()
 
 
 if __name__ == "__main__":
