@@ -157,10 +157,11 @@ def placed(field: str, path: str, x: Any, like: Any, allow_rounding: bool = Fals
         raise ValueError(f"{where} must have shape {like.shape}, got {x.shape}. Nothing is broadcast or reshaped.")
     if field != "count":
         _check_dtype(where, x.dtype, like.dtype, allow_rounding)
-    if not isinstance(x, jax.Array) or x.dtype != like.dtype:
-        x = np.array(x).astype(like.dtype)
-    anywhere = isinstance(like, jax.Array) and not like.committed
-    return jax.device_put(jnp.array(x, copy=True), None if anywhere else getattr(like, "sharding", None))
+    if isinstance(like, jax.Array) and not like.committed:  # free to follow what it is used with
+        return jnp.array(np.asarray(x, like.dtype), copy=True)
+    in_place = isinstance(x, jax.Array) and x.dtype == like.dtype
+    copied = jnp.array(x, copy=True) if in_place else np.array(x, like.dtype)
+    return jax.device_put(copied, getattr(like, "sharding", None))
 
 
 def _check_dtype(where: str, given: Any, wanted: Any, allow_rounding: bool) -> None:
