@@ -2,8 +2,8 @@
 
 A classifier of handwritten digits is trained with torch.optim.RMSprop under a schedule, and its gradients are kept.
 Half way, weights and optimizer move to Flax, and both go on along the same gradients. The picture in --out shows both
-paths, and what becomes of a run that moves its weights alone. Where Keras is installed, its RMSprop takes the same
-gradients and moves, too. Runs in seconds on two cores.
+paths, and what becomes of a run that moves its weights alone. Where Keras is installed, a run of its RMSprop moves,
+too. Runs in seconds on two cores.
 """
 
 import argparse
@@ -34,6 +34,7 @@ KERAS_NUMBERS = {
     "weight_decay": 1e-3,
     "centered": True,
 }  # eps is in the root there
+NAMES = ["hidden/bias", "hidden/kernel", "out/bias", "out/kernel"]  # Keras' variables: the paths of Flax's
 
 
 def rate(step):
@@ -84,50 +85,58 @@ def train_torch(images, labels, steps):
     return path, grads, half_way
 
 
-def train_keras(start, grads):
-    """Return weights after each step on the gradients, and the optimizer's variables half way. Keras may be missing."""
+def loss(params, images, labels):
+    """Return the loss of Flax's model with these parameters."""
+    graph, _ = nnx.split(nnx.eval_shape(lambda: Classifier(nnx.Rngs(0))))
+    model = nnx.merge(graph, nnx.State(jax.tree.map(nnx.Param, params)))
+    return optax.softmax_cross_entropy_with_integer_labels(model(images), labels).mean()
+
+
+def train_keras(images, labels, params, steps):
+    """Return what `train_torch` does, for Keras' optimizer; the gradients are those of Flax's model."""
     os.environ.setdefault("KERAS_BACKEND", "jax")
     import keras  # noqa: PLC0415
 
-    weights = {name: keras.Variable(x.T, name=name.replace(".", "_")) for name, x in start.items()}
+    structure = jax.tree.structure(params)
+    weights = [
+        keras.Variable(x, name=name.replace("/", "_")) for name, x in zip(NAMES, jax.tree.leaves(params), strict=True)
+    ]
     optimizer = keras.optimizers.RMSprop(rate(0), **KERAS_NUMBERS)
-    path = []
-    for step, g in enumerate(tqdm(grads, desc="Keras", unit="step")):
+    rng, path, grads, gradient = np.random.default_rng(0), [], [], jax.jit(jax.grad(loss))
+    for step in tqdm(range(steps), desc="Keras", unit="step"):
+        batch = rng.integers(len(images), size=64)
+        grads.append(gradient(jax.tree.unflatten(structure, [x.value for x in weights]), images[batch], labels[batch]))
         optimizer.learning_rate = rate(step)
-        optimizer.apply([keras.ops.convert_to_tensor(g[name].T) for name in weights], list(weights.values()))
-        path.append({name: np.array(weight.numpy()).T for name, weight in weights.items()})
-        if step + 1 == len(grads) // 2:
-            half_way = {v.path: v.numpy() for v in optimizer.variables}
-    return path, half_way
+        optimizer.apply(jax.tree.leaves(grads[-1]), weights)
+        path.append(jax.tree.unflatten(structure, [np.array(x.numpy()) for x in weights]))
+        if step + 1 == steps // 2:
+            half_way = {variable.path: variable.numpy() for variable in optimizer.variables}
+    return path, grads, half_way
 
 
-def go_on(tx, state, weights, grads):
-    """Return Flax's parameters after each step on the gradients, the start first."""
-    params, path = jax.tree.map(jnp.asarray, to_flax(weights)), []
-    update = jax.jit(tx.update)
+def move(make, read, path, grads, half):
+    """Go on in Flax from half way, with and without the statistics: return the path of each."""
+    params = jax.tree.map(jnp.asarray, path[half - 1])
+    tx, late = make(rate), make(lambda count: rate(count + half))  # the second has the schedule and nothing else
+    fresh = tx.init(params)
+    starts = {"with statistics": (tx, checkpoint.restore(fresh, read(tx))), "without": (late, fresh)}
+    return {name: go_on(tx, state, params, grads[half:]) for name, (tx, state) in starts.items()}
+
+
+def go_on(tx, state, params, grads):
+    """Return the parameters after each step on the gradients, the start first."""
+    path, update = [params], jax.jit(tx.update)
     for g in tqdm(grads, desc="Flax", unit="step"):
-        path.append(params)
-        updates, state = update(to_flax(g), state, params)
+        updates, state = update(g, state, params)
         params = optax.apply_updates(params, updates)
-    return [*path, params]
+        path.append(params)
+    return path
 
 
 def distances(ours, theirs):
     """Return the largest distance of any parameter, after each step."""
-    pairs = [(jax.tree.leaves(a), jax.tree.leaves(to_flax(b))) for a, b in zip(ours, theirs, strict=True)]
+    pairs = [(jax.tree.leaves(a), jax.tree.leaves(b)) for a, b in zip(ours, theirs, strict=True)]
     return np.array([max(np.max(np.abs(x - y)) for x, y in zip(a, b, strict=True)) for a, b in pairs])
-
-
-def losses(path, images, labels):
-    """Return the loss of Flax's model on the images, for each of the parameters."""
-    graph, _ = nnx.split(Classifier(nnx.Rngs(0)))
-
-    @jax.jit
-    def loss(params):
-        model = nnx.merge(graph, nnx.State(jax.tree.map(nnx.Param, params)))
-        return optax.softmax_cross_entropy_with_integer_labels(model(images), labels).mean()
-
-    return np.array([loss(params) for params in path])
 
 
 STYLES = {
@@ -137,22 +146,23 @@ STYLES = {
 }
 
 
-def draw(runs, half):
+def draw(runs, images, labels, half):
     """Draw a panel for each framework, with the losses along its path and along ours, and one with the distances."""
     figure, panels = plt.subplots(1, len(runs) + 1, figsize=(4 * len(runs) + 4, 3.6), layout="constrained")
-    *losses_of, far = panels
-    for ax, (framework, run) in zip(losses_of, runs.items(), strict=True):
-        ax.plot(np.arange(len(run["before"])) + 1, run["before"], label="not moved", **STYLES["before"])
-        for name in ("with statistics", "without"):
-            ax.plot(np.arange(len(run[name])) + half, run[name], label=f"moved to Flax {name}", **STYLES[name])
-            steps, apart = np.arange(half + 1, half + len(run[name])), run[f"{name}, apart"][1:]
-            far.plot(steps, apart, label=f"from {framework}, {name}", marker="oD"[ax is not losses_of[0]], markevery=6,
-                     markersize=4, **STYLES[name])  # fmt: skip
+    *of_losses, far = panels
+    measure = jax.jit(lambda params: loss(params, images, labels))
+    for ax, marker, (framework, (path, moved)) in zip(of_losses, "oD", runs.items(), strict=False):
+        ax.plot(np.arange(len(path)) + 1, [measure(params) for params in path], label="not moved", **STYLES["before"])
+        for name, ours in moved.items():
+            steps = np.arange(half, half + len(ours))
+            ax.plot(steps, [measure(params) for params in ours], label=f"moved to Flax {name}", **STYLES[name])
+            mark = {"marker": marker, "markevery": 6, "markersize": 4, "label": f"from {framework}, {name}"}
+            far.plot(steps[1:], distances(ours, path[half - 1 :])[1:], **mark, **STYLES[name])
         ax.set(yscale="log", xlabel="step", ylabel="loss, all digits", ylim=(0.1, 3), title=f"from {framework}")
         ax.set_yticks([0.1, 0.2, 0.5, 1, 2], ["0.1", "0.2", "0.5", "1", "2"])
         ax.minorticks_off()
-        ax.axvline(half, color="0.5", linewidth=0.8)
-    losses_of[0].legend(loc="upper right")
+        ax.axvline(half, color="0.5", linewidth=0.8, zorder=0)
+    of_losses[0].legend(loc="upper right")
     far.set(yscale="log", xlabel="step", ylim=(1e-9, 30), title="largest distance of a parameter")
     far.legend(loc="upper left", ncols=len(runs), fontsize="x-small")
     return figure
@@ -168,36 +178,25 @@ def main():
     images = images.astype(np.float32) / 16
     half = args.steps // 2
     path, grads, state_dict = train_torch(images, labels, args.steps)
-
-    def moved(path, make, read):
-        """Go on in Flax with and without the statistics, and compare with the path of the other framework."""
-        start = to_flax(path[half - 1])
-        tx, late = make(rate), make(lambda count: rate(count + half))  # the second has the schedule and nothing else
-        fresh = tx.init(jax.tree.map(jnp.asarray, start))
-        states = {"with statistics": (tx, checkpoint.restore(fresh, read(tx))), "without": (late, fresh)}
-        run = {"before": losses(map(to_flax, path), images, labels)}
-        for name, (tx, state) in states.items():
-            ours = go_on(tx, state, path[half - 1], grads[half:])
-            run |= {name: losses(ours, images, labels), f"{name}, apart": distances(ours, path[half - 1 :])}
-        return run
-
+    path, grads = [to_flax(weights) for weights in path], [to_flax(g) for g in grads]
     make = lambda learning_rate: dialects.torch_rmsprop(learning_rate, **NUMBERS)  # noqa: E731
-    runs = {"PyTorch": moved(path, make, lambda tx: checkpoint.from_torch(state_dict, to_flax, tx=tx))}
+    read = lambda tx: checkpoint.from_torch(state_dict, to_flax, tx=tx)  # noqa: E731
+    runs = {"PyTorch": (path, move(make, read, path, grads, half))}
     try:
-        path, variables = train_keras(path[0], grads)
+        path, grads, variables = train_keras(images, labels, path[0], args.steps)
     except ImportError:
         print("Keras is not installed: its run is left out.")
     else:
-        # Keras' kernels are PyTorch's, transposed; so is what goes through `to_flax`.
-        convert = lambda weights: to_flax({name: x.T for name, x in weights.items()})  # noqa: E731
         make = lambda learning_rate: dialects.keras_rmsprop(learning_rate, **KERAS_NUMBERS)  # noqa: E731
-        runs["Keras"] = moved(path, make, lambda tx: checkpoint.from_keras(variables, list(path[0]), convert, tx=tx))
+        read = lambda tx: checkpoint.from_keras(variables, NAMES, tx=tx)  # noqa: E731
+        runs["Keras"] = (path, move(make, read, path, grads, half))
 
-    for framework, run in runs.items():
-        for name in ("with statistics", "without"):
-            print(f"from {framework}, {name}: {run[f'{name}, apart'].max():.0e} from the path that never moved")
+    for framework, (path, moved) in runs.items():
+        for name, ours in moved.items():
+            furthest = distances(ours, path[half - 1 :]).max()
+            print(f"from {framework}, {name}: {furthest:.0e} from the path that never moved")
     args.out.mkdir(parents=True, exist_ok=True)
-    draw(runs, half).savefig(args.out / "port_from_torch.png", dpi=150)
+    draw(runs, images, labels, half).savefig(args.out / "port_from_torch.png", dpi=150)
     print(f"wrote {args.out / 'port_from_torch.png'}")
 
 

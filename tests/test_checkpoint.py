@@ -572,3 +572,20 @@ def test_the_errors_of_a_step_point_here():
         scale_by_rms(centered=True).update(PARAMS, other[0])
     with pytest.raises(TypeError, match=r"checkpoint\.from_optax"):
         scale_by_rms().update(PARAMS, optax.rmsprop(0.1).init(PARAMS)[0])
+
+
+def test_flax_nnx_keeps_its_optimizer_and_its_containers():
+    nnx = pytest.importorskip("flax.nnx")
+    model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, make(**MANY), wrt=nnx.Param)
+    nu = {"kernel": np.full((2, 3), 4.0, np.float32), "bias": np.full(3, 4.0, np.float32)}
+    trace = jax.tree.map(np.zeros_like, nu)
+    state = checkpoint.restore(optimizer.opt_state, {"nu": nu, "trace": trace, "count": 7})
+    assert jax.tree.structure(state) == jax.tree.structure(optimizer.opt_state)
+    optimizer.opt_state = state
+    before = model.bias[...]
+    optimizer.update(model, jax.tree.map(jnp.zeros_like, nnx.state(model, nnx.Param)))
+    assert optimizer.opt_state[1].count[...] == 8
+    np.testing.assert_allclose(optimizer.opt_state[0].nu["kernel"][...], 0.9 * nu["kernel"], rtol=1e-6)
+    assert jnp.array_equal(model.bias[...], before)
+    chex.assert_trees_all_equal(checkpoint.restore(optimizer.opt_state, optimizer.opt_state), optimizer.opt_state)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from rmsprop_optax.transform import ScaleByRmsState
@@ -39,7 +40,7 @@ def gather(state: Any, *, optax_s: bool = False) -> Found:
     for path, entry in entries:
         if counted := _count(path, entry, optax_s=optax_s):
             counts[place((*path, jax.tree_util.GetAttrKey("count"))) if _is_entry(entry) else place(path)] = counted[0]
-    return Found(moments, counts, _lr_in_momentum(state), any(getattr(e, "count", None) is not None for e in rms))
+    return Found(moments, counts, _lr_in_momentum(state), any(_count((), e, optax_s=optax_s) for e in rms))
 
 
 def fill(state: Any, moments: dict[str, dict[str, Any]], count: Any, *, optax_s: bool = False) -> Any:
@@ -58,7 +59,9 @@ def fill(state: Any, moments: dict[str, dict[str, Any]], count: Any, *, optax_s:
         counted = _count(path, entry, optax_s=optax_s)
         if counted and not _is_entry(entry):
             return count(entry)
-        return entry._replace(**new, **({"count": count(counted[0])} if counted else {})) if new or counted else entry
+        if counted:
+            new["count"] = jax.tree.map(count, entry.count)  # in Flax NNX a variable
+        return entry._replace(**new) if new else entry
 
     return jax.tree_util.tree_map_with_path(visit, state, is_leaf=_is_entry)
 
@@ -97,7 +100,9 @@ def by_path(tree: Any) -> dict[str, Any]:
 
 
 def place(path: Any) -> str:
-    """Write a path as `layer/kernel`."""
+    """Write a path as `layer/kernel`; a variable of Flax NNX goes by its own path, not by that of its value."""
+    if path and getattr(path[-1], "name", None) == "value":
+        path = path[:-1]
     return jax.tree_util.keystr(path, simple=True, separator="/") or "its root"
 
 
@@ -133,10 +138,10 @@ def _is_trace_of(entry: Any, nu: Mapping[str, Any]) -> bool:
 def _count(path: Any, entry: Any, *, optax_s: bool = False) -> list[Any]:
     """Return an entry's count of steps in a list, which is empty if it has none, or one that is not ours to move."""
     if is_rms(entry, optax_s=optax_s) or getattr(entry, "_fields", ()) == ("count",):
-        count = getattr(entry, "count", None)
-        return [] if count is None or callable(count) else [count]
+        return jax.tree.leaves(entry.count) if "count" in entry._fields else []  # else it is the tuple's method
     of_hyperparameters = path and isinstance(path[-1], jax.tree_util.GetAttrKey) and path[-1].name == "count"
-    return [entry] if of_hyperparameters and not _is_entry(entry) else []
+    number = getattr(entry, "shape", None) == () and jnp.issubdtype(entry.dtype, jnp.integer)
+    return [entry] if of_hyperparameters and number else []
 
 
 def _lr_in_momentum(state: Any) -> bool | None:
