@@ -10,7 +10,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parent.parent / "rmsprop_optax"
 FILES = {path.relative_to(PACKAGE).as_posix().removesuffix(".py"): path for path in PACKAGE.rglob("*.py")}
 ARROWS = {
-    "__init__": {"alias", "dialects", "transform", "plots"},
+    "__init__": {"alias", "dialects", "recipes", "transform", "plots"},
     "alias": {"checks", "transform", "value"},
     "transform": {"checks", "value"},
     "dialects/__init__": {
@@ -26,6 +26,10 @@ ARROWS = {
     "dialects/papers": {"value", "dialects.assemble"},
     "dialects/assemble": {"alias", "checks", "transform", "dialects.rows"},
     "dialects/rows": {"alias"},
+    "recipes/__init__": {"recipes.agents", "recipes.networks"},
+    "recipes/agents": {"checks", "value", "dialects", "dialects.assemble", "recipes.rates"},
+    "recipes/networks": {"checks", "value", "dialects", "dialects.assemble", "recipes.rates"},
+    "recipes/rates": {"checks", "dialects.assemble"},
     "checks": set(),
     "value": set(),
     "plots": set(),
