@@ -5,11 +5,14 @@ PyTorch runs with all tests. The others take minutes to import, so they have a m
 
 import importlib
 import inspect
+import json
+import re
 
+import golden_files
 import jax
 import numpy as np
 import pytest
-from golden import libraries
+from golden import libraries, record
 from golden_files import Case
 from test_dialects import ROW_OF, from_function
 from test_golden import difference, replay
@@ -128,3 +131,32 @@ def test_the_row_has_the_library_s_own_names_order_and_defaults(library):
     assert [name for name in parameters if name in row.arguments.values()] == list(row.arguments.values())
     for ours, theirs in row.arguments.items():
         assert parameters[theirs].default == row.defaults.get(ours, inspect.Parameter.empty), theirs
+
+
+def test_the_recorder_finds_a_case_that_differs_and_records_it_anew(tmp_path, monkeypatch, capsys):
+    recorded = json.loads((golden_files.FOLDER / "optax.json").read_text())
+    recorded["cases"] = [next(c for c in recorded["cases"] if c["dtype"] == dtype) for dtype in ("float32", "float64")]
+    tampered = json.loads(json.dumps(recorded))
+    tampered["cases"][1]["params"][7]["w"][2] += 1e-6
+    file = tmp_path / "optax.json"
+    file.write_text(json.dumps(tampered))
+    for module in (record, golden_files):
+        monkeypatch.setattr(module, "FOLDER", tmp_path)
+
+    assert record.main(["optax"]) == 1
+    said = rf"^optax-{recorded['cases'][1]['name']}-float64: [\d.]+e\+0[56] times the tolerance"
+    assert re.match(said, capsys.readouterr().out)
+    assert json.loads(file.read_text()) == tampered
+    assert record.main(["optax", "--write"]) == 1
+    assert record.main(["optax"]) == 0
+    rewritten = json.loads(file.read_text())
+    assert rewritten["cases"][0] == recorded["cases"][0]
+    ours, theirs = (np.array(r["cases"][1]["params"][7]["w"]) for r in (rewritten, recorded))
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
+
+
+def test_the_recorder_says_what_to_install(capsys):
+    assert record.main(["torch", "timm", "--requirements"]) == 0
+    assert capsys.readouterr().out == "torch==2.13.0 timm==1.0.31\n"
+    assert set(record.REQUIREMENTS) == set(libraries.RUNNERS)
+    assert {file.stem for file in golden_files.FOLDER.glob("*.json")} >= set(record.REQUIREMENTS)

@@ -1,5 +1,7 @@
 """The two sources themselves: Hinton's lecture and Graves' paper."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import jax
 import optax
 

@@ -1,5 +1,7 @@
 """TensorFlow's RMSprop, Keras' before and after version 2.11, and Sonnet's."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import jax
 import optax
 

@@ -1,5 +1,7 @@
 """What trained agents: DQN, A3C and A2C, IMPALA."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import jax
 import optax
 

@@ -1,5 +1,7 @@
 """What trained networks: Inception v3, MobileNet v3, EfficientNet, char-rnn and the Wasserstein GAN."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 from typing import Any
 
 import jax

@@ -6,6 +6,7 @@ imported in its function, because hardly any two of them install side by side.
 """
 
 import contextlib
+import functools
 import importlib
 import importlib.util
 import pathlib
@@ -13,6 +14,19 @@ import sys
 import types
 
 import numpy as np
+
+
+def in_float64(runner):
+    """Let jax compute in float64 for one case, and no longer."""
+
+    @functools.wraps(runner)
+    def run(case):
+        import jax
+
+        with jax.enable_x64(True):
+            return runner(case)
+
+    return run
 
 
 def torch(case, make=None):
@@ -99,6 +113,7 @@ def tf_keras(case):
     return steps, _keras_state(optimizer, variables)
 
 
+@in_float64
 def keras3(case):
     import os
 
@@ -106,7 +121,6 @@ def keras3(case):
     import jax
     import keras
 
-    jax.config.update("jax_enable_x64", True)
     optimizer = keras.optimizers.RMSprop(**case.hparams)
     variables = {name: keras.Variable(x, dtype=str(case.dtype), name=name) for name, x in case.params.items()}
     optimizer.build(list(variables.values()))
@@ -134,11 +148,11 @@ def sonnet(case):
     }
 
 
+@in_float64
 def optax(case):
     import jax
     import optax
 
-    jax.config.update("jax_enable_x64", True)
     rates = jax.numpy.asarray(case.learning_rates)
     tx = optax.rmsprop(lambda count: rates[count], **case.hparams)
     params = jax.tree.map(jax.numpy.asarray, case.params)
@@ -151,11 +165,11 @@ def optax(case):
     return steps, {key: jax.tree.map(np.asarray, tree) for key, tree in kept.items() if tree is not None}
 
 
+@in_float64
 def jax_example_libraries(case):
     import jax
     from jax.example_libraries import optimizers
 
-    jax.config.update("jax_enable_x64", True)
     rates = jax.numpy.asarray(case.learning_rates)
     init, update, params_of = getattr(optimizers, case.impl)(lambda i: rates[i], **case.hparams)
     state, steps = init(jax.tree.map(jax.numpy.asarray, case.params)), []

@@ -1,8 +1,8 @@
 """Run the real libraries over the recorded cases again, and compare.
 
+    pip install $(python tests/golden/record.py torch optax --requirements)
     python tests/golden/record.py torch optax            # compare what is installed with what is recorded
     python tests/golden/record.py torch optax --write    # and record anew the cases that differ
-    pip install $(python tests/golden/record.py torch optax --requirements)
 
 A case in the recorded files says what to run: the library's own arguments, the parameters, the gradients and the
 learning rate of each step. This script runs it with the versions below and compares the parameters after every step
@@ -77,12 +77,12 @@ def flat(x):
     return [float(str(number)) for number in parts.ravel()]
 
 
-def main():
+def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("library", nargs="+", choices=REQUIREMENTS)
     parser.add_argument("--write", action="store_true", help="record anew the cases that differ")
     parser.add_argument("--requirements", action="store_true", help="print what to install, and stop")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if args.requirements:
         print(*dict.fromkeys(pin for library in args.library for pin in REQUIREMENTS[library].split()))
         return 0
