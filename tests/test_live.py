@@ -11,12 +11,14 @@ import re
 import golden_files
 import jax
 import numpy as np
+import optax
 import pytest
 from golden import libraries, record
 from golden_files import Case
 from test_dialects import ROW_OF, from_function
 from test_golden import difference, replay
 
+from rmsprop_optax import dialects, rmsprop
 from rmsprop_optax.dialects import ROWS
 
 PLAIN, MOMENTUM, CENTERED = {}, {"momentum": 0.9}, {"momentum": 0.5, "centered": True}
@@ -131,6 +133,104 @@ def test_the_row_has_the_library_s_own_names_order_and_defaults(library):
     assert [name for name in parameters if name in row.arguments.values()] == list(row.arguments.values())
     for ours, theirs in row.arguments.items():
         assert parameters[theirs].default == row.defaults.get(ours, inspect.Parameter.empty), theirs
+
+
+# The three ports of docs/dialects.md, schedule and clipping included, beside the real thing.
+
+PORT_STEPS, EPOCH = 40, 5
+PORT_RNG = np.random.default_rng(1)
+PORT_PARAMS = {"kernel": PORT_RNG.normal(size=(3, 2)), "bias": PORT_RNG.normal(size=2)}
+PORT_GRADS = [
+    {name: 10.0 ** (t % 3 - 1) * PORT_RNG.normal(size=p.shape) for name, p in PORT_PARAMS.items()}
+    for t in range(PORT_STEPS)
+]
+
+
+def walk(tx):
+    case = Case(*[None] * len(Case._fields))._replace(params=PORT_PARAMS, grads=PORT_GRADS)
+    with jax.enable_x64(True):
+        return replay(tx, case)[0]
+
+
+def test_a_port_from_pytorch_follows_its_scheduler_and_its_clipping():
+    needs("torch")
+    import torch
+
+    params = {name: torch.nn.Parameter(torch.tensor(x)) for name, x in PORT_PARAMS.items()}
+    optimizer = torch.optim.RMSprop(params.values(), lr=0.01, alpha=0.9, eps=1e-8, weight_decay=1e-4, momentum=0.9)
+    scheduler, theirs = torch.optim.lr_scheduler.StepLR(optimizer, step_size=3, gamma=0.1), []
+    for t, grads in enumerate(PORT_GRADS):
+        for name, p in params.items():
+            p.grad = torch.tensor(grads[name])
+        torch.nn.utils.clip_grad_norm_(params.values(), 1.0)
+        optimizer.step()
+        if (t + 1) % EPOCH == 0:
+            scheduler.step()
+        theirs.append({name: p.detach().numpy().copy() for name, p in params.items()})
+
+    lr = optax.exponential_decay(0.01, 3 * EPOCH, 0.1, staircase=True)
+    dialect = dialects.torch_rmsprop(lr=lr, alpha=0.9, eps=1e-8, weight_decay=1e-4, momentum=0.9)
+    ours = walk(optax.chain(optax.clip_by_global_norm(1.0), dialect))
+    assert difference(ours, theirs) <= 1e-6  # PyTorch adds 1e-6 to the norm
+
+
+@pytest.mark.live
+@pytest.mark.filterwarnings("ignore")
+def test_a_port_from_tensorflow_1_follows_its_schedule_its_penalty_and_its_clipping():
+    needs("tf1")
+    import tensorflow as tf
+
+    v1 = tf.compat.v1.train
+    variables = {name: tf.Variable(x, name=name) for name, x in PORT_PARAMS.items()}
+    step = tf.Variable(0, dtype=tf.int64)
+    rate = v1.exponential_decay(0.045, step, 2 * EPOCH, 0.94, staircase=True)
+    optimizer, theirs = v1.RMSPropOptimizer(rate, decay=0.9, momentum=0.9, epsilon=1.0), []
+    for grads in PORT_GRADS:
+        with tf.GradientTape() as tape:
+            loss = 4e-5 * tf.nn.l2_loss(variables["kernel"])
+            loss += sum(tf.reduce_sum(v * grads[name]) for name, v in variables.items())
+        clipped, _ = tf.clip_by_global_norm(tape.gradient(loss, list(variables.values())), 2.0)
+        optimizer.apply_gradients(zip(clipped, variables.values(), strict=True), global_step=step)
+        theirs.append({name: v.numpy() for name, v in variables.items()})
+
+    rate = optax.exponential_decay(0.045, 2 * EPOCH, 0.94, staircase=True)
+    ours = walk(
+        optax.chain(
+            optax.add_decayed_weights(4e-5, mask={"kernel": True, "bias": False}),
+            optax.clip_by_global_norm(2.0),
+            dialects.tf1_rmsprop(rate, decay=0.9, momentum=0.9, epsilon=1.0),
+        )
+    )
+    assert difference(ours, theirs) <= 1e-6  # TensorFlow rounds its numbers to float32
+
+
+@pytest.mark.live
+@pytest.mark.filterwarnings("ignore")
+def test_a_port_from_keras_follows_its_schedule_its_clipping_and_its_exclusion():
+    needs("keras3")
+    theirs = []
+    with jax.enable_x64(True):
+        import keras
+
+        schedule = keras.optimizers.schedules.CosineDecay(1e-2, decay_steps=30)
+        optimizer = keras.optimizers.RMSprop(schedule, rho=0.9, momentum=0.9, weight_decay=4e-3, clipnorm=1.0)
+        variables = {name: keras.Variable(x, dtype="float64", name=name) for name, x in PORT_PARAMS.items()}
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
+        optimizer.build(list(variables.values()))
+        for grads in PORT_GRADS:
+            optimizer.apply([jax.numpy.asarray(grads[name]) for name in variables], list(variables.values()))
+            theirs.append({name: np.asarray(v.value) for name, v in variables.items()})
+
+    rate = optax.cosine_decay_schedule(1e-2, decay_steps=30)
+    everywhere = dialects.keras_rmsprop(rate, rho=0.9, momentum=0.9, weight_decay=4e-3, clipnorm=1.0)
+    assert difference(walk(everywhere), theirs) > 1e-5
+    each = {name: optax.clip_by_global_norm(1.0) for name in PORT_PARAMS}
+    mask = {"kernel": True, "bias": False}
+    masked = optax.chain(
+        optax.partition(each, {name: name for name in PORT_PARAMS}),
+        rmsprop(rate, 0.9, 1e-7, momentum=0.9, weight_decay=4e-3, weight_decay_mask=mask),
+    )
+    assert difference(walk(masked), theirs) <= 1e-6  # Keras rounds the learning rate to float32
 
 
 def test_the_recorder_finds_a_case_that_differs_and_records_it_anew(tmp_path, monkeypatch, capsys):

@@ -9,11 +9,14 @@ import contextlib
 import functools
 import importlib
 import importlib.util
+import os
 import pathlib
 import sys
 import types
 
 import numpy as np
+
+os.environ.setdefault("KERAS_BACKEND", "jax")  # TensorFlow imports Keras, and Keras chooses when it is imported
 
 
 def in_float64(runner):
@@ -115,9 +118,6 @@ def tf_keras(case):
 
 @in_float64
 def keras3(case):
-    import os
-
-    os.environ.setdefault("KERAS_BACKEND", "jax")
     import jax
     import keras
 
