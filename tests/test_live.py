@@ -129,7 +129,7 @@ def beside(case):
 def test_the_row_has_the_library_s_own_names_order_and_defaults(library):
     needs(library)
     row = ROWS[ROW_OF.get(library, library)]
-    parameters = inspect.signature(CLASSES[library]()).parameters
+    parameters = inspect.signature(CLASSES[library]().__init__).parameters
     assert [name for name in parameters if name in row.arguments.values()] == list(row.arguments.values())
     for ours, theirs in row.arguments.items():
         assert parameters[theirs].default == row.defaults.get(ours, inspect.Parameter.empty), theirs
