@@ -118,9 +118,8 @@ def eps_figure(path):
     figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
     for eps, inside, color, style, label in lines:
         tx = rmsprop(1.0, decay=0.0, eps=eps, eps_in_sqrt=inside)  # without memory, every step is a settled one
-        with jax.enable_x64(True):
-            g = jnp.asarray(sizes)
-            step = -tx.update(g, tx.init(g))[0]
+        g = jnp.asarray(sizes)
+        step = -tx.update(g, tx.init(g))[0]
         ax.loglog(sizes, step, style, color=color, label=label, linewidth=2)
     for floor, color in ((1e-8, ORANGE), (1e-4, BLUE)):
         ax.axvline(floor, color=color, linestyle=":", zorder=0)

@@ -307,7 +307,12 @@ def test_complex_leaves_of_pytorch_keep_arrays_of_their_shape_through_none_nnx_a
     assert jnp.array_equal(optax.tree.get(kept, "nu")["z"], optax.tree.get(state, "nu")["z"])
 
     nnx = pytest.importorskip("flax.nnx")
-    model = nnx.Dict(z=nnx.Param(params["z"]), w=nnx.Param(params["w"]))
+
+    class Model(nnx.Module):
+        def __init__(self):
+            self.z, self.w = nnx.Param(params["z"]), nnx.Param(params["w"])
+
+    model = Model()
     optimizer, by_hand, state = nnx.Optimizer(model, tx, wrt=nnx.Param), params, tx.init(params)
     for _ in range(3):
         optimizer.update(model, nnx.state(model, nnx.Param))
