@@ -28,6 +28,11 @@ PUBLISHED = {
     "dqn, dqn_zoo": (lambda: recipes.dqn(source="dqn_zoo"), CENTERED | {"eps": 0.01 / 1024}, lambda t: 2.5e-4),
     "dqn, dopamine": (lambda: recipes.dqn(source="dopamine"), CENTERED | ONES | {"eps": 1e-5}, lambda t: 2.5e-4),
     "a3c, mnih": (lambda: recipes.a3c(STEPS), {"decay": 0.99, "eps": 0.1}, lambda t: 7e-4 * linear(t)),
+    "a3c, async_rl": (
+        lambda: recipes.a3c(STEPS, source="async_rl"),
+        {"decay": 0.99, "eps": 0.1, "clip": ("global_norm", 40.0)},
+        lambda t: 7e-4 * linear(t),
+    ),
     "a3c, baselines": (
         lambda: recipes.a3c(STEPS, source="baselines"),
         {"decay": 0.99, "eps": 1e-5, "clip": ("global_norm", 0.5)} | ONES,

@@ -70,16 +70,20 @@ def a3c(
 
     The sources disagree on eps, its place, the start and the clipping:
 
-    1. "mnih", the settings that the paper's first author gave by e-mail: eps 0.1 inside the root, :math:`\nu_0 = 0`, no
-       clipping; one mean square, shared by all actors.
-    2. "baselines" (A2C): eps 1e-5 inside the root, :math:`\nu_0 = 1`; all gradients together clipped to norm 0.5.
-    3. "sb3" (A2C): eps 1e-5 outside the root, :math:`\nu_0 = 0`; clipped likewise. It keeps the learning rate unless
+    1. "mnih", what the paper's first author gave by e-mail: eps 0.1, and one mean square for policy and value. It says
+       nothing of the start, which is 0 here, nor of clipping gradients, which are not.
+    2. "async_rl", the program that was written after it: eps 0.1 inside the root, :math:`\nu_0 = 0`, all gradients
+       together clipped to norm 40.
+    3. "baselines" (A2C): eps 1e-5 inside the root, :math:`\nu_0 = 1`; clipped to norm 0.5.
+    4. "sb3" (A2C): eps 1e-5 outside the root, :math:`\nu_0 = 0`; clipped to norm 0.5. It keeps the learning rate unless
        told otherwise: pass `steps=None`.
+
+    The first two share the mean square between asynchronous actors; here there is one actor, or their mean gradient.
 
     Args:
       steps: The updates of the run, over which the learning rate falls linearly to 0. None keeps it. Structure.
       learning_rate: :math:`\alpha_0`, in [0, inf). A number; may be traced.
-      source: "mnih", "baselines" or "sb3". Structure.
+      source: "mnih", "async_rl", "baselines" or "sb3". Structure.
 
     Returns:
       A transformation that is a value.
@@ -96,14 +100,16 @@ def a3c(
 
     References:
       `The e-mail <https://github.com/muupan/async-rl/wiki>`_, and muupan/async-rl at 5c5844f, a3c_ale.py, lines 111-112
-      and 224, and rmsprop_async.py, lines 19-29; openai/baselines at ea25b9e, baselines/a2c/a2c.py, lines 34-35, 76-78
-      and 84-88; stable-baselines3 2.9.2, stable_baselines3/a2c/a2c.py, lines 70-77, 126-127 and 178. PyTorch's clipping
-      adds 1e-6 to the norm; here nothing is added.
+      and 224-226, and rmsprop_async.py, lines 19-29; openai/baselines at ea25b9e, baselines/a2c/a2c.py, lines 34-35,
+      76-78 and 84-88; stable-baselines3 2.9.2, stable_baselines3/a2c/a2c.py, lines 70-77, 126-127 and 178. PyTorch's
+      clipping adds 1e-6 to the norm; here nothing is added.
     """
-    checks.one_of("source", source, ("mnih", "baselines", "sb3"))
+    checks.one_of("source", source, ("mnih", "async_rl", "baselines", "sb3"))
     rate = falling(learning_rate, steps)
     if source == "mnih":
         return optax_rmsprop(rate, 0.99, 0.1)
+    if source == "async_rl":
+        return assemble("optax", before=clip_norm("threshold", 40.0), learning_rate=rate, decay=0.99, eps=0.1)
     before = clip_norm("max_grad_norm", 0.5)
     row, momentum = ("tf1", 0.0) if source == "baselines" else ("torch", None)
     return assemble(row, before=before, learning_rate=rate, decay=0.99, eps=1e-5, momentum=momentum)

@@ -74,7 +74,7 @@ def inception_v3(
 def mobilenet_v3(
     steps_per_epoch: float, learning_rate: jax.typing.ArrayLike = 0.064
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Train MobileNet v3 on ImageNet as PyTorch's model zoos do.
+    r"""Train MobileNet v3 on ImageNet as mmpretrain does, after torchvision.
 
     .. math::
         b_t &= 0.9 b_{t-1} + (g_t + 10^{-5} \theta_{t-1}) / (\sqrt{\nu_t} + 0.0316), \qquad \beta = 0.9 \\
