@@ -10,7 +10,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parent.parent / "rmsprop_optax"
 FILES = {path.relative_to(PACKAGE).as_posix().removesuffix(".py"): path for path in PACKAGE.rglob("*.py")}
 ARROWS = {
-    "__init__": {"alias", "checkpoint", "dialects", "transform", "plots"},
+    "__init__": {"alias", "checkpoint", "dialects", "recipes", "transform", "plots"},
     "alias": {"checks", "transform", "value"},
     "transform": {"checks", "value"},
     "dialects/__init__": {
@@ -55,6 +55,10 @@ ARROWS = {
     "checkpoint/hyperparameters": {"dialects.rows"},
     "checkpoint/states": {"transform"},
     "checkpoint/variance": set(),
+    "recipes/__init__": {"recipes.agents", "recipes.networks"},
+    "recipes/agents": {"checks", "value", "dialects", "dialects.assemble", "recipes.rates"},
+    "recipes/networks": {"checks", "value", "dialects", "dialects.assemble", "recipes.rates"},
+    "recipes/rates": {"checks", "dialects.assemble"},
     "checks": set(),
     "value": set(),
     "plots": set(),

@@ -1,4 +1,4 @@
-"""What an import refuses: each with its name, what was expected, what came, and the way out."""
+"""What an import from another framework refuses: each with its name, what was expected, what came, and the way out."""
 
 import jax.numpy as jnp
 import numpy as np

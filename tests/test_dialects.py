@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import reference
 from golden_files import Case
 from test_golden import NOT_COVERED, difference, in_our_terms, replay, why_not
 
@@ -232,6 +233,13 @@ def test_pytorch_gives_each_part_of_a_complex_number_a_mean_square_and_optax_one
 # What is left of a framework's own ways.
 
 
+def test_hinton_s_lecture_is_the_rule_without_eps_whatever_the_scale():
+    theirs, _ = reference.trajectory({"decay": 0.9, "eps": 0.0}, {"w": 1.0}, [{"w": g} for g in GRADS], [0.1] * 10)
+    for scale in (1.0, 1e-12):
+        ours = path(dialects.hinton_rmsprop(0.1), scale * GRADS)
+        np.testing.assert_allclose(ours, [step["w"] for step in theirs], atol=2e-6)
+
+
 def test_a_python_0_keeps_no_buffer_and_a_traced_0_keeps_one_with_the_same_path():
     tx = optax.inject_hyperparams(dialects.torch_rmsprop)(lr=0.1)
     plain = dialects.torch_rmsprop(lr=0.1)
@@ -307,7 +315,12 @@ def test_complex_leaves_of_pytorch_keep_arrays_of_their_shape_through_none_nnx_a
     assert jnp.array_equal(optax.tree.get(kept, "nu")["z"], optax.tree.get(state, "nu")["z"])
 
     nnx = pytest.importorskip("flax.nnx")
-    model = nnx.Dict(z=nnx.Param(params["z"]), w=nnx.Param(params["w"]))
+
+    class Model(nnx.Module):
+        def __init__(self):
+            self.z, self.w = nnx.Param(params["z"]), nnx.Param(params["w"])
+
+    model = Model()
     optimizer, by_hand, state = nnx.Optimizer(model, tx, wrt=nnx.Param), params, tx.init(params)
     for _ in range(3):
         optimizer.update(model, nnx.state(model, nnx.Param))

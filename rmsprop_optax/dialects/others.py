@@ -1,5 +1,7 @@
 """The RMSprop of optax, Paddle, MindSpore, MLX and Chainer."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 from typing import Any
 
 import jax

@@ -1,5 +1,7 @@
 """The two sources themselves: Hinton's lecture and Graves' paper."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import jax
 import optax
 
@@ -105,6 +107,7 @@ def hinton_rmsprop(
 
     References:
       Hinton, `Neural networks for machine learning, lecture 6e
-      <https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf>`_, slide 29.
+      <https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf>`_, "rmsprop: divide the gradient by a
+      running average of its recent magnitude", read in a transcript.
     """
     return assemble("hinton", learning_rate=learning_rate, decay=decay, eps=0.0)

@@ -1,5 +1,7 @@
 """PyTorch's RMSprop and the two that were made from it to behave like TensorFlow's."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import jax
 import optax
 

@@ -193,7 +193,8 @@ ROWS: Mapping[str, Row] = MappingProxyType({
     "hinton": Row(
         api="Hinton, lecture 6e", version="2012", function="hinton_rmsprop", variant=_ZEROS,
         arguments={"learning_rate": "learning_rate", "decay": "decay"}, defaults={"decay": 0.9},
-        fixed={"eps": 0.0}, state={"nu": "MeanSquare"}, source="slide 29", remark="no eps; says nothing of the start",
+        fixed={"eps": 0.0}, state={"nu": "MeanSquare"}, source="a transcript of the lecture",
+        remark="no eps; says nothing of the start",
     ),
     "mxnet": Row(
         api="mxnet.optimizer.RMSProp", version="1.9.1",

@@ -1,5 +1,7 @@
 """TensorFlow's RMSprop, Keras' before and after version 2.11, and Sonnet's."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import jax
 import optax
 
@@ -90,7 +92,8 @@ def tf_keras_legacy_rmsprop(
     It departs from `rmsprop` with its defaults in these points:
 
     1. eps moves: outside the root at momentum 0, inside it with any other. Turning a small momentum on changes what
-       epsilon means. A traced momentum counts as another, 0 included, as a tensor does there.
+       epsilon means. A traced momentum counts as another, 0 included, as a tensor does there: under
+       `optax.inject_hyperparams` name it in `static_args`.
     2. `epsilon` is 1e-7, and 0 is refused: Keras takes it for its own default, silently.
     3. The clipping acts on the raw gradient: `clipvalue` first, then a norm.
     4. With `decay` the learning rate of step :math:`t`, from 0, is divided by :math:`1 + \text{decay} \cdot t`.
