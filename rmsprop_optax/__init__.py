@@ -1,7 +1,16 @@
 """RMSprop, exactly: one rule, every framework's dialect of it, at any precision, at any scale."""
 
-from rmsprop_optax import plots
-from rmsprop_optax.alias import rmsprop
+from rmsprop_optax import checkpoint, dialects, plots, recipes
+from rmsprop_optax.alias import Variant, rmsprop
 from rmsprop_optax.transform import ScaleByRmsState, scale_by_rms
 
-__all__ = ["ScaleByRmsState", "plots", "rmsprop", "scale_by_rms"]
+__all__ = [
+    "ScaleByRmsState",
+    "Variant",
+    "checkpoint",
+    "dialects",
+    "plots",
+    "recipes",
+    "rmsprop",
+    "scale_by_rms",
+]

@@ -1,6 +1,7 @@
 """RMSprop: the rule in a chain of optax links, inside a fence that keeps every leaf's dtype, shape and place."""
 
 import contextlib
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -12,6 +13,37 @@ import optax
 from rmsprop_optax import checks
 from rmsprop_optax.transform import ScaleByRmsState, as_precise, moment_like, saturate, scale_by_rms
 from rmsprop_optax.value import value
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Variant:
+    """What two frameworks disagree on when they are given the same numbers.
+
+    The same call with the same numbers takes another path if one of these differs. The first five are arguments of
+    `rmsprop`, with its defaults; the last is `optax.contrib.split_real_and_imaginary` around it, or not.
+    `rmsprop_optax.dialects.VARIANTS` has one for each framework.
+
+    Args:
+      eps_in_sqrt: Whether eps is added inside the root.
+      initial_scale: What the mean square starts at, in units of the squared gradient.
+      bias_correction: Whether the mean square is divided by 1 - decay**t.
+      lr_in_momentum: Whether the learning rate is applied before the momentum.
+      decoupled_weight_decay: Whether weight decay acts on the parameter, not through the gradient.
+      complex_pairs: Whether the parts of a complex number are two numbers with a mean square each; False gives them
+        one, of the magnitude; None means that the framework has no rule for complex parameters.
+
+    Example:
+      >>> from rmsprop_optax import Variant, dialects
+      >>> dialects.VARIANTS["tf1"] == Variant(initial_scale=1.0, complex_pairs=None)
+      True
+    """
+
+    eps_in_sqrt: bool = True
+    initial_scale: float = 0.0
+    bias_correction: bool = False
+    lr_in_momentum: bool = True
+    decoupled_weight_decay: bool = True
+    complex_pairs: bool | None = False
 
 
 @value
@@ -256,7 +288,8 @@ def _moments(state: Any, layout: list[str]) -> dict[str, Any]:
     if _layout(state) != layout:
         raise ValueError(
             f"`state` was not made by init with these options: expected {layout}, got {_layout(state)}. Update with "
-            "the options it was made with, or start from init."
+            "the options it was made with, move it to these with checkpoint.adapt, or read optax's own with "
+            "checkpoint.from_optax."
         )
     return {
         name: getattr(entry, name)

@@ -4,6 +4,7 @@ Numbers and switches are checked where an optimizer is built, trees where it is 
 trees; the message names the argument or the leaf's path, what was expected, what came, and what to do.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import chex
@@ -48,6 +49,12 @@ def switch(name: str, value: Any) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"`{name}` must be True or False, got {value!r}. It decides structure, so it can't be traced.")
     return bool(value)
+
+
+def one_of(name: str, choice: Any, known: Sequence[str]) -> None:
+    """Refuse what is not among the known words."""
+    if not isinstance(choice, str) or choice not in known:
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, known))}, got {choice!r}.")
 
 
 def inexact(name: str, tree: Any) -> None:

@@ -221,12 +221,15 @@ def _parts(function, *arrays):
 def _check(updates, state, *, counted, centered):
     if not isinstance(state, ScaleByRmsState):
         came = f"{type(state).__module__}.{type(state).__name__}"
-        raise TypeError(f"`state` must be the ScaleByRmsState that init made, got {came}.")
+        raise TypeError(
+            f"`state` must be the ScaleByRmsState that init made, got {came}. For optax's own states there is "
+            "checkpoint.from_optax."
+        )
     for option, wanted, field in (("bias_correction", counted, state.count), ("centered", centered, state.mu)):
         if wanted != (field is not None):
             raise ValueError(
                 f"`state` was made with {option}={not wanted}, this transformation has {option}={wanted}. Build it "
-                "with the options of the state, or start from init."
+                "with the options of the state, or move the state to these with checkpoint.adapt."
             )
     checks.like("updates", updates, "state.nu", state.nu)
     checks.moments("state.nu", state.nu)

@@ -23,6 +23,7 @@ class Case(NamedTuple):
     meaning: dict[str, str]  # of the final state's names: nu, mu, mom, -mom
     tolerance: dict[str, float]
     impl: str
+    rounded: frozenset[str]  # switches that the library rounds to float32
 
     @property
     def id(self) -> str:
@@ -62,6 +63,7 @@ def _case(record: dict[str, Any], raw: dict[str, Any]) -> Case:
         meaning=raw["state_canonical"],
         tolerance=raw["tol"],
         impl=raw["impl"],
+        rounded=frozenset(to_round),
     )
 
 

@@ -295,7 +295,9 @@ def test_a_schedule_that_gives_no_number_is_refused_when_it_is_traced(bad):
 
 
 @pytest.mark.parametrize(
-    "leaf", [jnp.arange(3), jnp.array([True]), 3, True, "text", jnp.tanh, jax.random.key(0)], ids=str
+    "leaf",
+    [jnp.arange(3), jnp.array([True]), 3, True, "text", jnp.tanh, jax.random.key(0)],
+    ids=lambda leaf: getattr(leaf, "__name__", str(leaf)),  # an address would differ between pytest-xdist's workers
 )
 def test_a_parameter_that_is_not_inexact_is_refused_by_its_path(leaf):
     message = r"`params` at layer/steps must be a floating-point or complex array, got .* optax.masked"

@@ -9,11 +9,57 @@ import sys
 import pytest
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "rmsprop_optax"
-FILES = {path.stem: path for path in PACKAGE.glob("*.py")}
+FILES = {path.relative_to(PACKAGE).as_posix().removesuffix(".py"): path for path in PACKAGE.rglob("*.py")}
 ARROWS = {
-    "__init__": {"alias", "transform", "plots"},
+    "__init__": {"alias", "checkpoint", "dialects", "recipes", "transform", "plots"},
     "alias": {"checks", "transform", "value"},
     "transform": {"checks", "value"},
+    "dialects/__init__": {
+        "dialects.others",
+        "dialects.papers",
+        "dialects.pytorch",
+        "dialects.rows",
+        "dialects.tensorflow",
+    },
+    "dialects/pytorch": {"checks", "value", "dialects.assemble"},
+    "dialects/tensorflow": {"checks", "value", "dialects.assemble"},
+    "dialects/others": {"checks", "value", "dialects.assemble"},
+    "dialects/papers": {"value", "dialects.assemble"},
+    "dialects/assemble": {"alias", "checks", "transform", "dialects.rows"},
+    "dialects/rows": {"alias"},
+    "checkpoint/__init__": {
+        "checkpoint.adapting",
+        "checkpoint.pytorch",
+        "checkpoint.restoring",
+        "checkpoint.stock",
+        "checkpoint.tensorflow",
+    },
+    "checkpoint/adapting": {"checks", "checkpoint.restoring", "checkpoint.states", "checkpoint.variance"},
+    "checkpoint/stock": {"checks", "checkpoint.restoring", "checkpoint.states", "checkpoint.variance"},
+    "checkpoint/restoring": {"checks", "checkpoint.states"},
+    "checkpoint/pytorch": {
+        "checkpoint.conversion",
+        "checkpoint.hyperparameters",
+        "checkpoint.restoring",
+        "checkpoint.states",
+        "checkpoint.variance",
+        "dialects.rows",
+    },
+    "checkpoint/tensorflow": {
+        "checkpoint.conversion",
+        "checkpoint.hyperparameters",
+        "checkpoint.restoring",
+        "checkpoint.variance",
+        "dialects.rows",
+    },
+    "checkpoint/conversion": {"checkpoint.states"},
+    "checkpoint/hyperparameters": {"dialects.rows"},
+    "checkpoint/states": {"transform"},
+    "checkpoint/variance": set(),
+    "recipes/__init__": {"recipes.agents", "recipes.networks"},
+    "recipes/agents": {"checks", "value", "dialects", "dialects.assemble", "recipes.rates"},
+    "recipes/networks": {"checks", "value", "dialects", "dialects.assemble", "recipes.rates"},
+    "recipes/rates": {"checks", "dialects.assemble"},
     "checks": set(),
     "value": set(),
     "plots": set(),
@@ -29,8 +75,10 @@ def imports(path):
             module = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
             if module == "rmsprop_optax":
                 ours |= {alias.name for alias in node.names}
+            elif module == "rmsprop_optax.checkpoint":
+                ours |= {f"checkpoint.{alias.name}" for alias in node.names}
             elif module.startswith("rmsprop_optax."):
-                ours.add(module.split(".")[1])
+                ours.add(module.removeprefix("rmsprop_optax."))
             else:
                 (top if node in tree.body else lazy).add(module.split(".")[0])
     return ours, top, lazy

@@ -14,7 +14,8 @@ import rmsprop_optax
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = {path.name: path for path in sorted((ROOT / "examples").glob("*.py"))}
-QUICK = {"digits.py": ["--steps", "20", "--out", "."]}
+QUICK = {"digits.py": ["--steps", "20", "--out", "."], "port_from_torch.py": ["--steps", "12"]}
+NEEDS = {"port_from_torch.py": ["torch"], "checkpoints.md": ["orbax.checkpoint", "safetensors"]}
 
 
 def public_names():
@@ -30,11 +31,13 @@ def public_names():
 
 def is_own(value, module):
     named = getattr(value, "__name__", "_")
-    return callable(value) and getattr(value, "__module__", None) == module and not named.startswith("_")
+    home = getattr(value, "__module__", None) or ""
+    return callable(value) and (home == module or home.startswith(f"{module}.")) and not named.startswith("_")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_python_blocks_of_a_page_run(page, tmp_path):
+    needs(page.name)
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
     if blocks:
         script = tmp_path / "page.py"
@@ -50,7 +53,14 @@ def test_the_links_and_pictures_of_a_page_exist(page):
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_an_example_runs(example, tmp_path):
+    needs(example)
     assert run([EXAMPLES[example], *QUICK.get(example, [])], tmp_path).strip()
+
+
+def needs(name):
+    """Skip what needs a package that is not installed."""
+    for package in NEEDS.get(name, []):
+        pytest.importorskip(package)
 
 
 def run(command, folder):

@@ -1,0 +1,123 @@
+"""A function that turns another framework's weights into parameters also turns its statistics, and back again."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from rmsprop_optax.checkpoint import states
+
+Convert = Callable[[dict[Any, np.ndarray]], Any] | None
+
+
+def converted(convert: Convert, fields: Mapping[str, dict[Any, np.ndarray]]) -> dict[str, Any]:
+    """Apply the function to each field, after a check that it loses, doubles and changes nothing."""
+    if convert is None:
+        return {field: {str(name): np.array(x) for name, x in arrays.items()} for field, arrays in fields.items()}
+    _check(convert, {name: x.shape for name, x in fields["nu"].items()})
+    trees = {}
+    for field, arrays in fields.items():
+        trees[field] = convert({name: np.array(x) for name, x in arrays.items()})
+        went_in = {x.dtype for x in arrays.values()}
+        for path, leaf in states.by_path(trees[field]).items():
+            if leaf.dtype not in went_in:
+                raise TypeError(
+                    f"`convert` must keep the dtype: {path} came out as {leaf.dtype}, and what went in is "
+                    f"{', '.join(map(str, went_in))}. Leave casts out of it; jax.numpy casts float64 unless under "
+                    "jax.enable_x64, NumPy does not."
+                )
+    return trees
+
+
+def reverted(convert: Convert, tree: dict[str, Any], shapes: Mapping[Any, tuple[int, ...]]) -> dict[Any, np.ndarray]:
+    """Undo the function: return the arrays, by name, that it would turn into the tree with these leaves."""
+    if convert is None:
+        sources = {str(name): (np.full(shape, i), np.arange(_size(shape)).reshape(shape))
+                   for i, (name, shape) in enumerate(shapes.items())}  # fmt: skip
+    else:
+        _check(convert, shapes)
+        sources = _sources(convert, shapes)
+    _same(tree, {path: parameter.shape for path, (parameter, _) in sources.items()})
+    dtype = np.result_type(*(leaf.dtype for leaf in tree.values())) if tree else np.float32
+    flat = [np.zeros(_size(shape), dtype) for shape in shapes.values()]
+    for path, (parameter, position) in sources.items():
+        leaf = np.asarray(tree[path])
+        for i in np.unique(parameter):
+            flat[i][position[parameter == i]] = leaf[parameter == i]
+    return {name: x.reshape(shape) for (name, shape), x in zip(shapes.items(), flat, strict=True)}
+
+
+def _check(convert: Callable[[dict[Any, np.ndarray]], Any], shapes: Mapping[Any, tuple[int, ...]]) -> None:
+    """Send through arrays that hold the number of their parameter, and count what comes out."""
+    probe = {name: np.full(shape, i + 1, np.float32) for i, (name, shape) in enumerate(shapes.items())}
+    try:
+        leaves = states.by_path(convert(probe))
+    except KeyError as error:
+        known = ", ".join(map(str, shapes))
+        raise ValueError(f"`convert` asks for {error}, which has no statistics; those that have: {known}.") from None
+    came = np.concatenate([np.ravel(leaf) for leaf in leaves.values()]) if leaves else np.zeros(0)
+    numbers = came.astype(np.int64)
+    if (numbers != came).any() or (numbers < 1).any() or (numbers > len(shapes)).any():
+        raise ValueError(
+            "`convert` changes values. It also converts mean squares, so it may rename, reshape, transpose, split and "
+            "join, but not scale, negate, pad or round: do that outside of it."
+        )
+    counted = np.bincount(numbers, minlength=len(shapes) + 1)[1:]
+    wrong = [
+        f"{name} ({_size(shape)} numbers went in, {n} came out)"
+        for (name, shape), n in zip(shapes.items(), counted, strict=True)
+        if n != _size(shape)
+    ]
+    if wrong:
+        raise ValueError(f"`convert` must return each number once. Lost or doubled: {', '.join(wrong[:5])}.")
+
+
+def _sources(convert: Callable[[dict[Any, np.ndarray]], Any], shapes: Mapping[Any, tuple[int, ...]]) -> dict[str, Any]:
+    """Return, by path, which parameter and which of its elements each element of a leaf comes from.
+
+    Positions go through the function in two halves, each exact in float32, which jax.numpy casts to.
+    """
+    half = 2**20
+
+    def through(number):
+        probe = {
+            name: number(i, np.arange(_size(shape))).astype(np.float32).reshape(shape)
+            for i, (name, shape) in enumerate(shapes.items())
+        }
+        return {path: np.asarray(leaf).astype(np.int64) for path, leaf in states.by_path(convert(probe)).items()}
+
+    which = through(lambda i, at: np.full(at.shape, i))
+    high, low = through(lambda i, at: at // half), through(lambda i, at: at % half)
+    return {path: (which[path], half * high[path] + low[path]) for path in which}
+
+
+def _same(tree: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    from_state = {path: np.shape(leaf) for path, leaf in tree.items()}
+    if from_state != shapes:
+        differ = [
+            f"{path}: {shapes.get(path, 'nothing')} from the weights, {from_state.get(path, 'nothing')} in the state"
+            for path in {**shapes, **from_state}
+            if shapes.get(path) != from_state.get(path)
+        ]
+        raise ValueError(f"`convert` does not turn `weights` into the tree of `state`. {'; '.join(differ[:5])}.")
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape))
+
+
+def numpy_of(x: Any) -> np.ndarray:
+    """Return a NumPy copy of an array or a tensor, on whatever device; bfloat16 tensors become float32."""
+    if hasattr(x, "detach"):  # a tensor
+        x = x.detach().cpu()
+        x = (x.float() if "bfloat16" in str(x.dtype) else x).numpy()
+    return np.array(x)
+
+
+def finite(field: str, name: Any, x: np.ndarray, *, square: bool = False) -> None:
+    """Refuse statistics that no run could go on with."""
+    if x.dtype.kind not in "fc" and str(x.dtype) != "bfloat16":
+        raise TypeError(f"`{field}` of {name} must be a floating-point or complex array, got {x.dtype}.")
+    if not np.isfinite(x).all() or (square and (np.minimum(x.real, x.imag) < 0).any()):
+        bad = "values that are not finite" if not np.isfinite(x).all() else "a mean square below 0"
+        raise ValueError(f"`{field}` of {name} has {bad}: the run diverged, or the file is damaged.")

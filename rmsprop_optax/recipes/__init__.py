@@ -1,0 +1,10 @@
+"""Published settings of RMSprop, learning-rate schedule and clipping included; each was read at its source.
+
+Where public code for one name disagrees, `source` chooses. A recipe is an optimizer and no more: averages of the
+weights, loss scaling and data are not in it. What was not found at a source is not here.
+"""
+
+from rmsprop_optax.recipes.agents import a3c, dqn, impala
+from rmsprop_optax.recipes.networks import char_rnn, efficientnet, inception_v3, mobilenet_v3, wgan
+
+__all__ = ["a3c", "char_rnn", "dqn", "efficientnet", "impala", "inception_v3", "mobilenet_v3", "wgan"]

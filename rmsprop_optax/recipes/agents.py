@@ -1,0 +1,162 @@
+"""What trained agents: DQN, A3C and A2C, IMPALA."""
+
+from __future__ import annotations  # signatures in help() read as written here
+
+import jax
+import optax
+
+from rmsprop_optax import checks
+from rmsprop_optax.dialects import optax_rmsprop, tf1_rmsprop
+from rmsprop_optax.dialects.assemble import assemble, clip_norm
+from rmsprop_optax.recipes.rates import falling
+from rmsprop_optax.value import value
+
+
+@value
+def dqn(
+    learning_rate: jax.typing.ArrayLike = 2.5e-4, *, source: str = "nature"
+) -> optax.GradientTransformationExtraArgs:
+    r"""Train a deep Q-network as in "Human-level control through deep reinforcement learning".
+
+    .. math::
+        \theta_t = \theta_{t-1} - \alpha g_t / \sqrt{\nu_t - \mu_t^2 + \epsilon}, \qquad \beta = 0.95
+
+    Centered, without momentum: the paper's "gradient momentum" is the decay of :math:`\mu`. The sources disagree on eps
+    and on the start:
+
+    1. "nature", the code of the paper: eps 0.01, :math:`\nu_0 = 0`, for gradients *summed* over a batch of 32, each
+       error clipped to [-1, 1].
+    2. "dqn_zoo": eps 0.01 / 32**2, for gradients *averaged* over that batch: the same steps as "nature".
+    3. "dopamine" (TensorFlow): eps 1e-5, :math:`\nu_0 = 1`, for averaged gradients.
+
+    Args:
+      learning_rate: :math:`\alpha`, in [0, inf). A number; may be traced.
+      source: "nature", "dqn_zoo" or "dopamine". Structure.
+
+    Returns:
+      A transformation that is a value.
+
+    Raises:
+      ValueError: An unknown source; a number out of range.
+      TypeError: A learning rate that is no number.
+
+    Example:
+      >>> from rmsprop_optax import recipes
+      >>> tx = recipes.dqn()
+      >>> print(f"{tx.update(0.1, tx.init(0.0))[0]:.4g}")  # -2.5e-4 * 0.1 / sqrt(0.0475 * 0.1**2 + 0.01)
+      -0.0002443
+
+    References:
+      kuz/DeepMind-Atari-Deep-Q-Learner at ff6086c (a mirror of the paper's code), dqn/NeuralQLearner.lua, lines 222-232
+      and 250-277, and run_gpu, lines 25 and 31; google-deepmind/dqn_zoo at 45061f4, dqn_zoo/dqn/run_atari.py, lines
+      79-81 and 205-210; google/dopamine at 5873f54, dopamine/tf/agents/dqn/configs/dqn.gin, lines 19-25, and
+      dqn_agent.py, lines 336-342.
+    """
+    checks.one_of("source", source, ("nature", "dqn_zoo", "dopamine"))
+    learning_rate = checks.number("learning_rate", learning_rate)
+    if source == "dopamine":
+        return tf1_rmsprop(learning_rate, 0.95, 0.0, 1e-5, centered=True)
+    return optax_rmsprop(learning_rate, 0.95, 0.01 if source == "nature" else 0.01 / 32**2, centered=True)
+
+
+@value
+def a3c(
+    steps: int | None, learning_rate: jax.typing.ArrayLike = 7e-4, *, source: str = "mnih"
+) -> optax.GradientTransformationExtraArgs:
+    r"""Train an actor-critic as in "Asynchronous methods for deep reinforcement learning", or as A2C does.
+
+    .. math::
+        \theta_t = \theta_{t-1} - \alpha_t g_t / \sqrt{\nu_t + \epsilon}, \qquad \beta = 0.99
+
+    The sources disagree on eps, its place, the start and the clipping:
+
+    1. "mnih", what the paper's first author gave by e-mail: eps 0.1, and one mean square for policy and value. It says
+       nothing of the start, which is 0 here, nor of clipping gradients, which are not.
+    2. "async_rl", the program that was written after it: eps 0.1 inside the root, :math:`\nu_0 = 0`, all gradients
+       together clipped to norm 40.
+    3. "baselines" (A2C): eps 1e-5 inside the root, :math:`\nu_0 = 1`; clipped to norm 0.5.
+    4. "sb3" (A2C): eps 1e-5 outside the root, :math:`\nu_0 = 0`; clipped to norm 0.5. It keeps the learning rate unless
+       told otherwise: pass `steps=None`.
+
+    The first two share the mean square between asynchronous actors; here there is one actor, or their mean gradient.
+
+    Args:
+      steps: The updates of the run, over which the learning rate falls linearly to 0. None keeps it. Structure.
+      learning_rate: :math:`\alpha_0`, in [0, inf). A number; may be traced.
+      source: "mnih", "async_rl", "baselines" or "sb3". Structure.
+
+    Returns:
+      A transformation that is a value.
+
+    Raises:
+      ValueError: An unknown source; a number out of range.
+      TypeError: A learning rate or a number of steps that is no number.
+
+    Example:
+      >>> from rmsprop_optax import recipes
+      >>> tx = recipes.a3c(steps=1_000_000)
+      >>> print(f"{tx.update(1.0, tx.init(0.0))[0]:.4g}")  # -7e-4 * 1 / sqrt(0.01 * 1 + 0.1)
+      -0.002111
+
+    References:
+      `The e-mail <https://github.com/muupan/async-rl/wiki>`_, and muupan/async-rl at 5c5844f, a3c_ale.py, lines 111-112
+      and 224-226, and rmsprop_async.py, lines 19-29; openai/baselines at ea25b9e, baselines/a2c/a2c.py, lines 34-35,
+      76-78 and 84-88; stable-baselines3 2.9.2, stable_baselines3/a2c/a2c.py, lines 70-77, 126-127 and 178. PyTorch's
+      clipping adds 1e-6 to the norm; here nothing is added.
+    """
+    checks.one_of("source", source, ("mnih", "async_rl", "baselines", "sb3"))
+    rate = falling(learning_rate, steps)
+    if source == "mnih":
+        return optax_rmsprop(rate, 0.99, 0.1)
+    if source == "async_rl":
+        return assemble("optax", before=clip_norm("threshold", 40.0), learning_rate=rate, decay=0.99, eps=0.1)
+    before = clip_norm("max_grad_norm", 0.5)
+    row, momentum = ("tf1", 0.0) if source == "baselines" else ("torch", None)
+    return assemble(row, before=before, learning_rate=rate, decay=0.99, eps=1e-5, momentum=momentum)
+
+
+@value
+def impala(
+    steps: int | None, learning_rate: jax.typing.ArrayLike = 4.8e-4, *, source: str = "scalable_agent"
+) -> optax.GradientTransformationExtraArgs:
+    r"""Train an agent as IMPALA does.
+
+    .. math::
+        \theta_t = \theta_{t-1} - \alpha_t g_t / \sqrt{\nu_t + \epsilon}, \qquad \beta = 0.99
+
+    The sources disagree on eps, its place, the start and the clipping:
+
+    1. "scalable_agent", the code of the paper: eps 0.1 inside the root, :math:`\nu_0 = 1`, no clipping of gradients.
+    2. "torchbeast": eps 0.01 outside the root, :math:`\nu_0 = 0`; all gradients together clipped to norm 40.
+
+    Both sum the loss over time and batch. A small gradient is divided by 0.32 at least in the first, by 0.01 in the
+    second: in the end their steps differ by a factor of 32.
+
+    Args:
+      steps: The updates of the run, over which the learning rate falls linearly to 0. None keeps it. Structure.
+      learning_rate: :math:`\alpha_0`, in [0, inf). A number; may be traced.
+      source: "scalable_agent" or "torchbeast". Structure.
+
+    Returns:
+      A transformation that is a value.
+
+    Raises:
+      ValueError: An unknown source; a number out of range.
+      TypeError: A learning rate or a number of steps that is no number.
+
+    Example:
+      >>> from rmsprop_optax import recipes
+      >>> tx = recipes.impala(steps=1_000_000, source="torchbeast")
+      >>> print(f"{tx.update(1.0, tx.init(0.0))[0]:.4g}")  # -4.8e-4 * 1 / (sqrt(0.01 * 1) + 0.01)
+      -0.004364
+
+    References:
+      google-deepmind/scalable_agent at 6c0c8a7, experiment.py, lines 87-90, 314-331 and 399-402;
+      facebookresearch/torchbeast at 0af07b0, torchbeast/monobeast.py, lines 84-92, 291 and 387-398. PyTorch's clipping
+      adds 1e-6 to the norm; here nothing is added.
+    """
+    checks.one_of("source", source, ("scalable_agent", "torchbeast"))
+    rate = falling(learning_rate, steps)
+    if source == "scalable_agent":
+        return tf1_rmsprop(rate, 0.99, 0.0, 0.1)
+    return assemble("torch", before=clip_norm("max_norm", 40.0), learning_rate=rate, decay=0.99, eps=0.01)

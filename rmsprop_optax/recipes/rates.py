@@ -1,0 +1,31 @@
+"""Learning rates that change as published: down to 0, or in steps."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from rmsprop_optax import checks
+from rmsprop_optax.dialects.assemble import above_zero
+
+
+def falling(learning_rate: Any, steps: int | None) -> optax.ScalarOrSchedule:
+    """Let a learning rate fall linearly to 0, or keep it."""
+    learning_rate = checks.number("learning_rate", learning_rate)
+    if steps is None:
+        return learning_rate
+    steps = above_zero("steps", steps, " Pass None to keep the learning rate.")
+    return lambda count: learning_rate * (1 - jnp.minimum(count, steps) / steps)
+
+
+def staircase(learning_rate: Any, steps_per_epoch: float, epochs: float, factor: float) -> optax.Schedule:
+    """Multiply a learning rate by a factor every so many epochs."""
+    learning_rate = checks.number("learning_rate", learning_rate)
+    return optax.exponential_decay(learning_rate, epoch(steps_per_epoch) * epochs, factor, staircase=True)
+
+
+def epoch(steps_per_epoch: Any) -> float:
+    if isinstance(steps_per_epoch, jax.Array):
+        raise TypeError(f"`steps_per_epoch` must be a Python number, got {steps_per_epoch!r}.")
+    return above_zero("steps_per_epoch", steps_per_epoch, " It is the number of updates of an epoch.")

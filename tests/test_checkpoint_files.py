@@ -1,0 +1,164 @@
+"""A run goes on from a file bit for bit as if it had not stopped, on another mesh, too, and old files load for ever."""
+
+import importlib.util
+import pickle
+
+import chex
+import jax
+import jax.numpy as jnp
+import kept_files
+import numpy as np
+import optax
+import pytest
+import reference
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+from kept_files import LAYOUTS, STEPS
+
+from rmsprop_optax import checkpoint
+
+PARAMS = {"w": np.linspace(-1, 1, 32, dtype=np.float32).reshape(16, 2), "s": np.float32(0.5)}
+
+
+def grads_of(steps):
+    rng = np.random.default_rng(2)
+    return [jax.tree.map(lambda p: np.asarray(rng.normal(size=np.shape(p)), np.float32), PARAMS) for _ in range(steps)]
+
+
+def on_mesh(tree, devices):
+    """Put a tree on a mesh of so many devices, arrays split along their first axis."""
+    mesh = jax.make_mesh((devices,), ("x",), devices=jax.devices()[:devices])
+    return jax.device_put(tree, jax.tree.map(lambda x: NamedSharding(mesh, P(*["x"][: np.ndim(x)])), tree))
+
+
+def through_msgpack(state, tx, params, folder):
+    serialization = pytest.importorskip("flax.serialization")
+    (folder / "state.msgpack").write_bytes(serialization.to_bytes(state))
+    return serialization.from_bytes(tx.init(params), (folder / "state.msgpack").read_bytes())
+
+
+def through_pickle(state, tx, params, folder):
+    (folder / "state.pickle").write_bytes(pickle.dumps(state))
+    return pickle.loads((folder / "state.pickle").read_bytes())
+
+
+def through_safetensors(state, tx, params, folder):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    name = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")  # noqa: E731
+    leaves = {name(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
+    safetensors.save_file(leaves, folder / "state.safetensors")
+    loaded = safetensors.load_file(folder / "state.safetensors")
+    return jax.tree_util.tree_map_with_path(lambda path, _: loaded[name(path)], tx.init(params))
+
+
+def through_orbax(state, tx, params, folder):
+    orbax = pytest.importorskip("orbax.checkpoint")
+    with orbax.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder / "orbax", state)
+        checkpointer.wait_until_finished()
+        return checkpointer.restore(
+            folder / "orbax", jax.eval_shape(lambda: state) if params is None else like(tx, params)
+        )
+
+
+def like(tx, params):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tx.init(params))
+
+
+FORMS = {"flax": through_msgpack, "pickle": through_pickle, "safetensors": through_safetensors, "orbax": through_orbax}
+FOUR = ["plain", "momentum", "centered", "bias-corrected"]
+
+
+@pytest.mark.parametrize("layout", FOUR)
+def test_a_run_resumed_from_a_file_is_the_uninterrupted_one_bit_for_bit(layout, tmp_path):
+    tx, grads = kept_files.make(layout), grads_of(6)
+    steps, last = kept_files.run(tx, PARAMS, tx.init(PARAMS), grads)
+    _, state = kept_files.run(tx, PARAMS, tx.init(PARAMS), grads[:3])
+    for package, through in FORMS.items():
+        if importlib.util.find_spec(package) is None:
+            continue
+        loaded = through(state, tx, jax.tree.map(jnp.asarray, PARAMS), tmp_path)
+        restored = checkpoint.restore(tx.init(PARAMS), loaded)
+        chex.assert_trees_all_equal(restored, state)
+        again, end = kept_files.run(tx, steps[2], restored, grads[3:])
+        chex.assert_trees_all_equal((again, end), (steps[3:], last))
+
+
+@pytest.mark.parametrize("layout", FOUR)
+def test_a_sharded_run_goes_on_bit_for_bit_on_another_mesh_with_fewer_devices(layout, tmp_path):
+    tx, grads = kept_files.make(layout), grads_of(6)
+    eight, two = on_mesh(PARAMS, 8), on_mesh(PARAMS, 2)
+    steps, _ = kept_files.run(tx, eight, tx.init(eight), [on_mesh(g, 8) for g in grads])
+    _, state = kept_files.run(tx, eight, tx.init(eight), [on_mesh(g, 8) for g in grads[:3]])
+    assert state[0].nu["w"].sharding.is_equivalent_to(eight["w"].sharding, 2)
+    loaded = through_orbax(state, tx, two, tmp_path)
+    moved = checkpoint.restore(tx.init(two), state)  # without a file, too
+    chex.assert_trees_all_equal(jax.tree.map(np.asarray, loaded), jax.tree.map(np.asarray, moved))
+    for restored in (checkpoint.restore(tx.init(two), loaded), moved):
+        assert restored[0].nu["w"].sharding == two["w"].sharding
+        assert len(restored[0].nu["w"].devices()) == 2
+        again, _ = kept_files.run(tx, on_mesh(steps[2], 2), restored, [on_mesh(g, 2) for g in grads[3:]])
+        chex.assert_trees_all_equal(again, steps[3:])
+
+
+def test_fields_of_orbax_without_a_target_are_found(tmp_path):
+    orbax = pytest.importorskip("orbax.checkpoint")
+    tx = kept_files.make("scheduled-momentum")
+    _, state = kept_files.run(tx, PARAMS, tx.init(PARAMS), grads_of(3))
+    with orbax.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "orbax", state)
+        checkpointer.wait_until_finished()
+        untyped = checkpointer.restore(tmp_path / "orbax")
+    assert not isinstance(untyped, tuple)
+    chex.assert_trees_all_equal(checkpoint.restore(tx.init(PARAMS), untyped), state)
+
+
+def test_a_file_without_a_leaf_is_refused_by_its_name():
+    serialization = pytest.importorskip("flax.serialization")
+    tx = kept_files.make("momentum")
+    whole = serialization.to_state_dict(tx.init(PARAMS))
+    del whole["2"]["trace"]["s"]
+    with pytest.raises(ValueError, match="`moments\\['trace'\\]` must have the leaves of state's trace; missing: s"):
+        checkpoint.restore(tx.init(PARAMS), serialization.msgpack_restore(serialization.msgpack_serialize(whole)))
+
+
+# Files of every release.
+
+KEPT = sorted(path for path in kept_files.FOLDER.glob("*/*") if path.suffix in (".msgpack", ".pickle"))
+
+
+def expected(layout):
+    """Return the path and the moments of the published rule, in float64."""
+    o = {"learning_rate": 0.1, "eps": 1e-3} | LAYOUTS[layout]
+    schedule = callable(o["learning_rate"])
+    rates = [float(np.float32(0.1 if t < 5 or not schedule else 0.01)) for t in range(STEPS + 4)]
+    switches = {name: o[name] for name in ("eps", "centered", "bias_correction", "lr_in_momentum") if name in o}
+    switches |= {"momentum": o.get("momentum", 0.0), "weight_decay": o.get("weight_decay", 0.0)}
+    switches["wd_mode"] = "decoupled" if o.get("decoupled_weight_decay", True) else "l2"
+    wide = lambda tree: {name: np.float64(x) for name, x in tree.items()}  # noqa: E731
+    grads = [wide(g) for g in kept_files.gradients(STEPS + 4)]
+    return reference.trajectory(switches, wide(kept_files.PARAMS), grads, rates)[0]
+
+
+@pytest.mark.parametrize("file", KEPT, ids=lambda file: f"{file.parent.name}-{file.name}")
+def test_a_state_of_every_release_loads_and_takes_the_path_of_the_rule(file):
+    tx, path = kept_files.make(file.stem), expected(file.stem)
+    if file.suffix == ".pickle":
+        saved = pickle.loads(file.read_bytes())
+        state = checkpoint.restore(tx.init(kept_files.PARAMS), saved["state"])
+    else:
+        serialization = pytest.importorskip("flax.serialization")
+        saved = serialization.msgpack_restore(file.read_bytes())
+        state = checkpoint.restore(tx.init(kept_files.PARAMS), saved["state"])
+    params, update = saved["params"], jax.jit(tx.update)
+    close = lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6)  # noqa: E731
+    jax.tree.map(close, params, path[STEPS - 1])
+    for g, there in zip(kept_files.gradients(STEPS + 4)[STEPS:], path[STEPS:], strict=True):
+        updates, state = update(g, state, params)
+        params = optax.apply_updates(params, updates)
+        jax.tree.map(close, params, there)
+
+
+def test_there_is_a_file_for_every_layout():
+    for suffix in ("msgpack", "pickle"):
+        assert {file.stem for file in KEPT if file.suffix == f".{suffix}"} == set(LAYOUTS)

@@ -1,0 +1,394 @@
+"""Each dialect takes the path that its library took, called as the library was; and where two libraries disagree."""
+
+import dataclasses
+import inspect
+import pickle
+import re
+
+import chex
+import golden_files
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import reference
+from golden_files import Case
+from test_golden import NOT_COVERED, difference, in_our_terms, replay, why_not
+
+from rmsprop_optax import Variant, dialects, rmsprop
+from rmsprop_optax.dialects import ROWS, VARIANTS
+
+ROW_OF = {  # from a recorded library, or a class of its, to our row
+    "keras3": "keras", "tf_keras": "keras", "keras224": "keras_2_2",
+    "chainer.optimizers.RMSpropGraves": "graves",
+    "mindspore.experimental.optim.RMSprop": "mindspore_experimental",
+    "rmsprop": "jax_rmsprop", "rmsprop_momentum": "jax_rmsprop_momentum",
+}  # fmt: skip
+FUNCTIONS = {name: row for name, row in ROWS.items() if row.function}
+
+
+def row_of(case: Case) -> str:
+    if case.library == "mxnet" and case.hparams.get("centered"):
+        return "mxnet_centered"
+    return ROW_OF.get(case.impl) or ROW_OF.get(case.library) or case.library
+
+
+REFUSED = "optax ignores nesterov without momentum; here it is refused"
+
+
+def reason(case: Case) -> str | None:
+    """Say why a recorded case is not claimed, or None."""
+    ignored = case.library == "optax" and "nesterov" in case.hparams and "momentum" not in case.hparams
+    return why_not(case) or (REFUSED if ignored else None)
+
+
+ALL = golden_files.cases()
+CLAIMED = [case for case in ALL if reason(case) is None]
+
+
+def numbers(case: Case) -> dict[str, object]:
+    """Return the recorded arguments, those that the library rounds to float32 rounded.
+
+    Defaults stay away, and their cases have Python numbers. The others have arrays, which share compiled steps; a
+    number that is 0, and so may decide structure, stays Python's.
+    """
+    row, hparams = ROWS[row_of(case)], dict(case.hparams)
+    hparams.pop(row.arguments["learning_rate"], None)
+    for ours in case.rounded - {"lr"}:
+        if ours in row.arguments:
+            theirs = row.arguments[ours]
+            number = hparams.get(theirs, row.defaults.get(ours))
+            if number is not None:
+                hparams[theirs] = float(np.float32(number))
+    if case.hparams:
+        hparams = {k: jnp.asarray(v) if type(v) is float and v else v for k, v in hparams.items()}
+    return hparams
+
+
+def from_function(case: Case) -> optax.GradientTransformation:
+    """Call the dialect as the library was called."""
+    row, hparams = ROWS[row_of(case)], numbers(case)
+    if hook := hparams.pop("hook", None):
+        hparams["weight_decay"] = float(re.fullmatch(r"WeightDecay\((.*)\)", hook)[1])
+    if clip := hparams.pop("__clip", None):
+        kinds = {"global_norm": optax.clip_by_global_norm, "value": optax.clip}
+        hparams["grad_clip"] = kinds[clip[0]](clip[1])
+    rates = jnp.asarray(case.learning_rates)
+    hparams[row.arguments["learning_rate"]] = lambda count: rates[count]
+    return getattr(dialects, row.function)(**hparams)
+
+
+def from_row(case: Case) -> optax.GradientTransformation:
+    """Build the optimizer from the row alone: its names, its defaults and its switches."""
+    row, hparams = ROWS[row_of(case)], numbers(case)
+    ours = dict(row.defaults) | dict(row.fixed)
+    ours |= {name: hparams[theirs] for name, theirs in row.arguments.items() if theirs in hparams}
+    rates = jnp.asarray(case.learning_rates)
+    ours["learning_rate"] = lambda count: rates[count]
+    ours = {k: v for k, v in ours.items() if not (k in ("momentum", "weight_decay") and v == 0)}
+    switches = vars(row.variant) | {k: hparams[v] for k, v in row.moved_by.items() if v in hparams}
+    switches.pop("complex_pairs")
+    links = []
+    if "clipvalue" in hparams:
+        links.append(optax.clip(hparams["clipvalue"]))
+    if "clipnorm" in hparams:  # of Keras 2.2: of all gradients together
+        links.append(optax.clip_by_global_norm(hparams["clipnorm"]))
+    return optax.chain(*links, rmsprop(**ours, **switches))
+
+
+@pytest.mark.parametrize("case", CLAIMED, ids=lambda case: case.id)
+def test_the_dialect_called_as_the_library_was_replays_its_trajectory(case):
+    row = ROWS[row_of(case)]
+    with jax.enable_x64(True):
+        ours, state = replay(from_function(case) if row.function else from_row(case), case)
+        moments = {name: jax.tree.map(np.asarray, optax.tree.get(state, name)) for name in ("nu", "mu", "trace")}
+    assert all(a[k].dtype == case.dtype for a in ours for k in a)
+    assert difference(ours, case.trajectory) <= case.tolerance["params"]
+    for name, leaf, mine, theirs in moments_beside(case, moments):
+        scale = np.max(np.abs(theirs), initial=0) or 1
+        assert np.max(np.abs(mine - theirs), initial=0) <= case.tolerance["state"] * scale, (name, leaf)
+
+
+def moments_beside(case, moments):
+    recorded = in_our_terms(case)
+    for name in recorded.keys() & {name for name, tree in moments.items() if tree is not None}:
+        for leaf, theirs in recorded[name].items():
+            yield name, leaf, moments[name][leaf], theirs
+
+
+def test_every_recorded_case_is_claimed_or_has_a_reason():
+    assert {reason(case) for case in ALL} - {None} == {*NOT_COVERED, REFUSED}
+    assert len(CLAIMED) == 422
+    assert sum(ROWS[row_of(case)].function is not None for case in CLAIMED) == 309
+
+
+@pytest.mark.parametrize("case", CLAIMED, ids=lambda case: case.id)
+def test_the_row_names_the_library_s_arguments_and_state(case):
+    row = ROWS[row_of(case)]
+    for native, meaning in case.meaning.items():
+        ours = {"nu": "nu", "mu": "mu", "mom": "trace", "-mom": "trace"}[meaning]
+        if ours in row.state:
+            assert row.state[ours] == native
+            assert ours != "trace" or row.negated_trace == (meaning == "-mom")
+    for ours, canonical in (("decay", "decay"), ("eps", "eps"), ("momentum", "momentum"), ("weight_decay", None)):
+        if ours in row.arguments and row.arguments[ours] not in case.hparams and canonical and not case.rounded:
+            assert (row.defaults[ours] or 0.0) == case.switches[canonical]
+
+
+@pytest.mark.parametrize("row", FUNCTIONS.values(), ids=FUNCTIONS)
+def test_the_function_has_the_row_s_arguments_in_order_and_with_its_defaults(row):
+    parameters = inspect.signature(getattr(dialects, row.function)).parameters
+    names = [name for name in parameters if name in row.arguments.values()]
+    assert names == list(row.arguments.values())
+    for ours, theirs in row.arguments.items():
+        assert parameters[theirs].default == row.defaults.get(ours, inspect.Parameter.empty), theirs
+    for switch, argument in row.moved_by.items():
+        if argument not in row.arguments.values():
+            assert parameters[argument].default == getattr(row.variant, switch), argument
+
+
+def test_a_variant_is_a_value_and_no_schedule():
+    assert VARIANTS["keras"] == VARIANTS["sonnet"] != VARIANTS["tf1"]
+    assert hash(VARIANTS["keras"]) == hash(VARIANTS["sonnet"])
+    assert not callable(VARIANTS["keras"])
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        VARIANTS["keras"].eps_in_sqrt = False
+    with pytest.raises(TypeError):
+        VARIANTS["mine"] = Variant()
+    plain = inspect.signature(rmsprop).parameters
+    assert all(plain[name].default == switch for name, switch in vars(Variant()).items() if name in plain)
+
+
+# Where two frameworks, given the same numbers, disagree.
+
+
+def path(tx, grads, params=1.0):
+    """Return the parameters after each step."""
+    params = jnp.asarray(params)
+    state, update, steps = tx.init(params), jax.jit(tx.update), []
+    for g in grads:
+        updates, state = update(jnp.asarray(g, params.dtype), state, params)
+        params = optax.apply_updates(params, updates)
+        steps.append(params)
+    return np.array(steps)
+
+
+GRADS = np.random.default_rng(0).normal(size=10)
+
+
+def stepped(count):
+    return jnp.where(count < 5, 0.1, 0.01)
+
+
+@pytest.mark.parametrize("other", ["optax", "timm"])
+def test_pytorch_s_learning_rate_is_outside_the_momentum_and_the_others_inside(other):
+    make = {
+        "optax": lambda lr: dialects.optax_rmsprop(lr, 0.99, 1e-8, eps_in_sqrt=False, momentum=0.9),
+        "timm": lambda lr: dialects.timm_rmsprop_tf(lr, 0.99, 1e-8, momentum=0.9),
+    }[other]
+    outside = {"optax": dialects.torch_rmsprop, "timm": dialects.sb3_rmsprop_tf_like}[other]
+    pairs = [(path(outside(lr, momentum=0.9), GRADS), path(make(lr), GRADS)) for lr in (0.1, stepped)]
+    assert np.max(np.abs(pairs[0][0] - pairs[0][1])) <= 2e-6
+    assert np.max(np.abs(pairs[1][0] - pairs[1][1])) > 0.01
+    assert np.max(np.abs(pairs[1][0][:5] - pairs[1][1][:5])) <= 2e-6  # until the step
+
+
+def test_tensorflow_1_starts_at_ones_and_keras_at_zeros():
+    first = {f: 1 - path(f(0.1, 0.9, 0.0, 1e-10), [1e-3])[0] for f in (dialects.tf1_rmsprop, dialects.sonnet_rmsprop)}
+    np.testing.assert_allclose(first[dialects.tf1_rmsprop], 0.1 * 1e-3 / np.sqrt(0.9), rtol=1e-3)
+    np.testing.assert_allclose(first[dialects.sonnet_rmsprop], 0.1 / np.sqrt(0.1), rtol=1e-3)
+    assert path(dialects.keras_rmsprop(0.1, epsilon=1e-10), [1e-3])[0] == path(dialects.sonnet_rmsprop(0.1), [1e-3])[0]
+
+
+def test_the_eps_of_tf_keras_legacy_moves_with_the_momentum():
+    g, eps = 1e-4, 1e-4
+    root = np.sqrt(0.1) * g
+    steps = [1 - path(dialects.tf_keras_legacy_rmsprop(0.1, momentum=m, epsilon=eps), [g])[0] for m in (0.0, 1e-30)]
+    np.testing.assert_allclose(steps, [0.1 * g / (root + eps), 0.1 * g / np.sqrt(root**2 + eps)], rtol=1e-3)
+    new = [1 - path(dialects.keras_rmsprop(0.1, momentum=m, epsilon=eps), [g])[0] for m in (0.0, 1e-30)]
+    assert new[0] == new[1] == steps[1]
+
+
+def test_keras_decays_the_parameter_and_pytorch_the_gradient():
+    keras = path(dialects.keras_rmsprop(0.1, weight_decay=0.5), [0.0])
+    torch = path(dialects.torch_rmsprop(0.1, weight_decay=0.5), [0.0])
+    np.testing.assert_allclose(keras, [1 - 0.1 * 0.5], rtol=1e-6)
+    np.testing.assert_allclose(torch, [1 - 0.1 * 0.5 / np.sqrt(0.01 * 0.5**2)], atol=1e-6)
+
+
+def test_maximize_climbs_and_still_decays():
+    assert path(dialects.torch_rmsprop(0.1, maximize=True), [1.0])[0] > 1
+    assert path(dialects.torch_rmsprop(0.01, maximize=True, weight_decay=0.5), [0.0])[0] < 1
+
+
+def test_pytorch_gives_each_part_of_a_complex_number_a_mean_square_and_optax_one_to_both():
+    g = 3.0 + 0.001j
+    torch = path(dialects.torch_rmsprop(0.1, 0.75, 0.0), [g], 0j)[0]
+    one = path(dialects.optax_rmsprop(0.1, 0.75, 0.0), [g], 0j)[0]
+    np.testing.assert_allclose(torch, -0.2 - 0.2j, rtol=1e-6)
+    np.testing.assert_allclose(one, -0.2 * g / abs(g), rtol=1e-6)
+
+
+# What is left of a framework's own ways.
+
+
+def test_hinton_s_lecture_is_the_rule_without_eps_whatever_the_scale():
+    theirs, _ = reference.trajectory({"decay": 0.9, "eps": 0.0}, {"w": 1.0}, [{"w": g} for g in GRADS], [0.1] * 10)
+    for scale in (1.0, 1e-12):
+        ours = path(dialects.hinton_rmsprop(0.1), scale * GRADS)
+        np.testing.assert_allclose(ours, [step["w"] for step in theirs], atol=2e-6)
+
+
+def test_a_python_0_keeps_no_buffer_and_a_traced_0_keeps_one_with_the_same_path():
+    tx = optax.inject_hyperparams(dialects.torch_rmsprop)(lr=0.1)
+    plain = dialects.torch_rmsprop(lr=0.1)
+    assert optax.tree.get(plain.init(jnp.zeros(2)), "trace") is None
+    state = tx.init(jnp.ones(2))
+    assert optax.tree.get(state, "trace").shape == (2,)
+    updates, _ = tx.update(jnp.ones(2), state, jnp.ones(2))
+    assert jnp.allclose(updates, plain.update(jnp.ones(2), plain.init(jnp.ones(2)))[0], rtol=1e-6)
+    for always in (dialects.tf1_rmsprop, dialects.sonnet_rmsprop, dialects.paddle_rmsprop, dialects.mindspore_rmsprop):
+        assert optax.tree.get(always(learning_rate=0.1).init(jnp.zeros(2)), "trace") is not None
+
+
+def test_the_learning_rate_decay_of_tf_keras_legacy_counts_from_0():
+    decayed = path(dialects.tf_keras_legacy_rmsprop(0.1, decay=0.5), GRADS)
+    by_hand = path(dialects.tf_keras_legacy_rmsprop(lambda count: 0.1 / (1 + 0.5 * count)), GRADS)
+    assert np.array_equal(decayed, by_hand)
+    twice = path(dialects.tf_keras_legacy_rmsprop(stepped, decay=0.5), GRADS)
+    assert np.array_equal(twice, path(dialects.tf_keras_legacy_rmsprop(lambda t: stepped(t) / (1 + 0.5 * t)), GRADS))
+
+
+def test_clipvalue_comes_before_the_norm_in_tf_keras_legacy():
+    make = lambda **limits: dialects.tf_keras_legacy_rmsprop(0.1, epsilon=1.0, **limits)  # noqa: E731
+    both = path(make(clipvalue=1.0, clipnorm=1.0), [[3.0, 0.5]], [0.0, 0.0])
+    assert np.array_equal(both, path(make(), [np.array([1.0, 0.5]) / np.hypot(1.0, 0.5)], [0.0, 0.0]))
+
+
+@pytest.mark.parametrize("name", ["clipnorm", "global_clipnorm"])
+def test_clipping_a_norm_is_exact_in_float16_and_differentiable_at_0(name):
+    tx = dialects.keras_rmsprop(0.1, epsilon=1.0, **{name: 1.0})
+    zeros = {"w": jnp.zeros(2), "b": jnp.zeros(0)}
+    updates, _ = tx.update({"w": jnp.array([300.0, 400.0], jnp.float16), "b": zeros["b"]}, tx.init(zeros))
+    assert updates["w"].dtype == jnp.float16
+    expected = -0.1 * np.array([0.6, 0.8]) / np.sqrt(0.1 * np.array([0.6, 0.8]) ** 2 + 1)
+    np.testing.assert_allclose(updates["w"], expected, rtol=1e-3)
+    slope = jax.grad(lambda g: jnp.sum(tx.update({"w": g, "b": zeros["b"]}, tx.init(zeros))[0]["w"]))(jnp.zeros(2))
+    np.testing.assert_allclose(slope, -0.1)
+    assert tx.update({"w": None, "b": None}, tx.init({"w": jnp.ones(2), "b": None}))[0]["w"].tolist() == [0.0, 0.0]
+
+
+def test_clipnorm_is_of_each_leaf_and_global_clipnorm_of_all():
+    grads = {"w": jnp.array([3.0, 4.0]), "b": jnp.array([0.0, 12.0])}
+    clipped = {name: {} for name in ("clipnorm", "global_clipnorm")}
+    for name in clipped:
+        tx = dialects.keras_rmsprop(1.0, rho=0.0, epsilon=1e6, **{name: 1.0})  # divides by 1000
+        updates, _ = tx.update(grads, tx.init(grads))
+        clipped[name] = {leaf: np.linalg.norm(u) * 1000 for leaf, u in updates.items()}
+    np.testing.assert_allclose([*clipped["clipnorm"].values()], [1, 1], rtol=1e-5)
+    np.testing.assert_allclose([*clipped["global_clipnorm"].values()], [12 / 13, 5 / 13], rtol=1e-5)
+
+
+def test_mindspore_decays_by_name_and_not_by_loss_scale():
+    params = {"norm": {"gamma": jnp.ones(1), "beta": jnp.ones(1)}, "w": jnp.ones(1)}
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    tx, unscaled = (dialects.mindspore_rmsprop(0.1, weight_decay=0.5, loss_scale=scale) for scale in (1024.0, 1.0))
+    updates, _ = tx.update(zeros, tx.init(params), params)
+    assert updates["norm"]["gamma"] == updates["norm"]["beta"] == 0
+    np.testing.assert_allclose(updates["w"], -0.1 * 0.5 / np.sqrt(0.9 + 0.1 * 0.25), rtol=1e-6)
+    scaled, _ = tx.update(jax.tree.map(lambda p: 1024 * p, params), tx.init(params), params)
+    chex.assert_trees_all_close(scaled, unscaled.update(params, unscaled.init(params), params)[0], rtol=1e-6)
+
+
+def test_complex_leaves_of_pytorch_keep_arrays_of_their_shape_through_none_nnx_and_jit():
+    params = {"z": jnp.array([1 + 1j, 2.0], jnp.complex64), "w": jnp.ones(3)}
+    tx = dialects.torch_rmsprop(0.1, momentum=0.9, centered=True)
+    state = tx.init(params)
+    assert jax.tree.structure(optax.tree.get(state, "nu")) == jax.tree.structure(params)
+    _, state = tx.update(params, state, params)
+    for name in ("nu", "mu", "trace"):
+        chex.assert_trees_all_equal_shapes_and_dtypes(optax.tree.get(state, name), params)
+    updates, kept = jax.jit(tx.update)({"z": None, "w": jnp.ones(3)}, state)
+    assert updates["z"].dtype == jnp.complex64
+    assert jnp.array_equal(updates["z"], jnp.zeros(2))
+    assert jnp.array_equal(optax.tree.get(kept, "nu")["z"], optax.tree.get(state, "nu")["z"])
+
+    nnx = pytest.importorskip("flax.nnx")
+
+    class Model(nnx.Module):
+        def __init__(self):
+            self.z, self.w = nnx.Param(params["z"]), nnx.Param(params["w"])
+
+    model = Model()
+    optimizer, by_hand, state = nnx.Optimizer(model, tx, wrt=nnx.Param), params, tx.init(params)
+    for _ in range(3):
+        optimizer.update(model, nnx.state(model, nnx.Param))
+        updates, state = tx.update(by_hand, state, by_hand)
+        by_hand = optax.apply_updates(by_hand, updates)
+    assert jnp.allclose(model.z[...], by_hand["z"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("row", FUNCTIONS.values(), ids=FUNCTIONS)
+def test_a_dialect_is_a_value_with_the_state_of_rmsprop(row):
+    make = getattr(dialects, row.function)
+    rate = {row.arguments["learning_rate"]: 0.125}
+    tx = make(**rate)
+    assert tx == make(**rate) != make(**{row.arguments["learning_rate"]: 0.25})
+    assert repr(tx).startswith(f"{row.function}(")
+    assert "0.125" in repr(tx)
+    assert pickle.loads(pickle.dumps(tx)) == tx
+    assert isinstance(tx, optax.GradientTransformationExtraArgs)
+    params = {"w": jnp.ones((2, 3), jnp.bfloat16), "none": None}
+    state = tx.init(params)
+    assert type(state[0]).__name__ == "ScaleByRmsState"
+    updates, new = jax.jit(tx.update)({"w": jnp.ones((2, 3), jnp.bfloat16), "none": None}, state, params)
+    assert updates["w"].dtype == jnp.bfloat16
+    chex.assert_trees_all_equal_shapes_and_dtypes(state, new)
+
+
+TORCH, TF1, KERAS = dialects.torch_rmsprop, dialects.tf1_rmsprop, dialects.keras_rmsprop
+LEGACY, TIMM, MINDSPORE = dialects.tf_keras_legacy_rmsprop, dialects.timm_rmsprop_tf, dialects.mindspore_rmsprop
+
+
+def step(tx, grads, params=1.0):
+    return tx.update(grads, tx.init(params), params)
+
+
+REFUSALS = {
+    "a decay of 1.5, by its own name": (lambda: TORCH(alpha=1.5), ValueError, r"`alpha` must be .*\[0, 1\).*1.5"),
+    "a momentum of 1": (lambda: TF1(0.1, momentum=1.0), ValueError, "`momentum` must be"),
+    "a negative eps": (lambda: KERAS(epsilon=-1e-7), ValueError, "`epsilon` must be"),
+    "a negative weight decay": (lambda: dialects.chainer_rmsprop(weight_decay=-1.0), ValueError, "`weight_decay`"),
+    "a learning rate that is no number": (lambda: TORCH(lr="0.1"), TypeError, "`lr` must be"),
+    "no learning rate": (lambda: TORCH(lr=None), TypeError, "`lr` must be"),
+    "a schedule's text": (lambda: step(TORCH(lr=lambda t: "0.1"), 1.0), TypeError, "`lr` must be"),
+    "no momentum where there always is one": (lambda: TF1(0.1, momentum=None), TypeError, "`momentum` must be"),
+    "a switch that is no bool": (lambda: TORCH(centered=1), TypeError, "`centered` must be True or False"),
+    "maximize by position": (lambda: TORCH(0.1, 0.9, 1e-8, 0, 0, False, True), TypeError, "arguments are lr, alpha"),
+    "an argument left out": (lambda: TIMM(caution=True), TypeError, "caution.*Its arguments are"),
+    "an eps that Keras replaces": (lambda: LEGACY(epsilon=0), ValueError, "`epsilon` must be above 0.*1e-7"),
+    "a limit that Keras ignores": (lambda: KERAS(clipnorm=0.0), ValueError, "`clipnorm` must be above 0"),
+    "two limits": (lambda: KERAS(clipnorm=1.0, clipvalue=1.0), ValueError, "At most one .* clipnorm and clipvalue"),
+    "two norms": (lambda: LEGACY(clipnorm=1.0, global_clipnorm=1.0), ValueError, "At most one of"),
+    "what optax ignores": (lambda: dialects.optax_rmsprop(0.1, nesterov=True), ValueError, "`nesterov` needs"),
+    "a loss scale of 0": (lambda: MINDSPORE(loss_scale=0.0), ValueError, "`loss_scale` must be above"),
+    "a number for a clip": (lambda: dialects.paddle_rmsprop(0.1, grad_clip=1.0), TypeError, "`grad_clip` must be"),
+    "complex parameters": (lambda: TF1(0.1).init({"z": jnp.ones(1, complex)}), TypeError, "at z is complex.*tf.compat"),
+    "complex gradients": (lambda: step(TF1(0.1), 1j), TypeError, "`updates` at its root is complex"),
+    "one of a real parameter": (lambda: step(TORCH(), jnp.array(1j)), TypeError, "imaginary part"),
+    "another shape": (lambda: step(TORCH(), jnp.ones(3), jnp.ones(2)), ValueError, "shape"),
+    "an integer gradient, clipped": (lambda: step(KERAS(clipnorm=1.0), jnp.array(1)), TypeError, "int32"),
+    "no parameters for the decay": (
+        lambda: TORCH(weight_decay=0.1).update(1.0, TORCH(weight_decay=0.1).init(1.0)),
+        ValueError,
+        "`params` must be passed",
+    ),
+}
+
+
+@pytest.mark.parametrize("why", REFUSALS)
+def test_a_dialect_refuses(why):
+    call, error, message = REFUSALS[why]
+    with pytest.raises(error, match=message):
+        call()
