@@ -183,8 +183,8 @@ def keras_rmsprop(
     4. Complex parameters are refused: Keras squares them without taking the magnitude.
 
     Keras keeps the learning rate in float32 even for float64 variables; here it is not rounded. `use_ema` and
-    what goes with it, `loss_scale_factor` and `gradient_accumulation_steps` are wrappers in optax (`optax.ema` of the
-    parameters, `optax.MultiSteps`) and left out, and so is `name`.
+    what goes with it, `loss_scale_factor` and `gradient_accumulation_steps` are left out, as optax has them apart
+    (`optax.incremental_update` of the parameters, `optax.MultiSteps`), and so is `name`.
 
     Args:
       learning_rate: :math:`\eta`, in [0, inf). A number, which may be traced, or a schedule.
