@@ -10,13 +10,17 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parent.parent / "rmsprop_optax"
 FILES = {path.stem: path for path in PACKAGE.glob("*.py")}
 ARROWS = {
-    "__init__": {"alias", "transform", "plots"},
+    "__init__": {"alias", "transform", "diagnostics", "plots", "sweep"},
     "alias": {"checks", "transform", "value"},
     "transform": {"checks", "value"},
     "checks": set(),
     "value": set(),
+    "diagnostics": {"checks"},
     "plots": set(),
+    "runs": set(),
+    "sweep": {"checks", "runs"},
 }
+LAZY = {"plots": {"matplotlib"}, "sweep": {"tqdm"}}
 
 
 def imports(path):
@@ -44,7 +48,7 @@ def test_imports_follow_the_arrows(name):
     ours, top, lazy = imports(FILES[name])
     assert ours <= ARROWS[name]
     assert top - set(sys.stdlib_module_names) <= {"jax", "optax", "chex", "numpy"}
-    assert lazy <= ({"matplotlib"} if name == "plots" else set())
+    assert lazy <= LAZY.get(name, set())
 
 
 @pytest.mark.parametrize("name", FILES)
