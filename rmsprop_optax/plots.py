@@ -151,6 +151,7 @@ def effective_learning_rates(
         color = (colors or {}).get(name, _CYCLE[i % len(_CYCLE)])
         x = np.arange(1, len(band) + 1) if steps is None else np.asarray(steps)
         ax.plot(x, band[:, band.shape[1] // 2], color=color, label=name, linewidth=1.6, zorder=3)
+        ax.plot(x, band[:, [0, -1]], color=color, linewidth=0.5, zorder=2)
         ax.fill_between(x, band[:, 0], band[:, -1], color=color, alpha=0.18, linewidth=0, zorder=1)
     ax.set(yscale="log", xlabel="step", ylabel="effective learning rate")
     ax.legend(loc="best")

@@ -62,7 +62,7 @@ def test_losses_that_are_not_positive_are_drawn_on_a_plain_scale(ax):
 def test_effective_learning_rates_show_the_middle_and_the_ends(ax):
     quantiles = np.array([[1.0, 2.0, 4.0], [2.0, 3.0, 8.0]])
     assert plots.effective_learning_rates({"w": quantiles, "b": 10 * quantiles}, steps=[5, 10], ax=ax) is ax
-    first, second = ax.lines
+    first, *_, second, _, _ = ax.lines
     assert first.get_xdata().tolist() == [5, 10]
     assert (first.get_ydata().tolist(), second.get_ydata().tolist()) == ([2, 3], [20, 30])
     heights = ax.collections[0].get_paths()[0].vertices[:, 1]
