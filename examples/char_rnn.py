@@ -31,19 +31,19 @@ def start(key, hidden=128):
     return params | {"bias": jnp.zeros(3 * hidden), "out_bias": jnp.zeros(characters)}
 
 
-def cell(params, h, character):
-    """Return the next hidden state and the logits of the next character."""
-    xz, xr, xn = jnp.split(params["embed"][character] + params["bias"], 3, axis=-1)
+def cell(params, h, x):
+    """Return the next hidden state; x is what `embed` holds for a character."""
+    xz, xr, xn = jnp.split(x + params["bias"], 3, axis=-1)
     hz, hr, hn = jnp.split(h @ params["recur"], 3, axis=-1)
     z = jax.nn.sigmoid(xz + hz)
-    h = z * h + (1 - z) * jnp.tanh(xn + jax.nn.sigmoid(xr + hr) * hn)
-    return h, h @ params["out"] + params["out_bias"]
+    return z * h + (1 - z) * jnp.tanh(xn + jax.nn.sigmoid(xr + hr) * hn)
 
 
 def loss_fn(params, text):
     """Return the mean surprise, in nats, of each next character; text has shape (batch, length)."""
     h = jnp.zeros((len(text), len(params["recur"])))
-    _, logits = jax.lax.scan(lambda h, character: cell(params, h, character), h, text[:, :-1].T)
+    _, hs = jax.lax.scan(lambda h, x: (cell(params, h, x),) * 2, h, params["embed"][text[:, :-1].T])
+    logits = hs @ params["out"] + params["out_bias"]
     return optax.softmax_cross_entropy_with_integer_labels(logits, text[:, 1:].T).mean()
 
 
@@ -59,8 +59,8 @@ def write(params, key, length=300, prompt="The "):
 
     def step(carry, x):
         h, character = carry
-        h, logits = cell(params, h, jnp.where(x[0] < len(prompt), given[x[0] % len(prompt)], character))
-        character = jax.random.categorical(x[1], logits / 0.7)
+        h = cell(params, h, params["embed"][jnp.where(x[0] < len(prompt), given[x[0] % len(prompt)], character)])
+        character = jax.random.categorical(x[1], (h @ params["out"] + params["out_bias"]) / 0.7)
         return (h, character), character
 
     h = jnp.zeros(len(params["recur"]))

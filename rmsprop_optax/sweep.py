@@ -102,18 +102,19 @@ class Sweep:
         return Suggestion(rate, self._reason(rate, best, edge))
 
     def _reason(self, rate: float, best: float, edge: float) -> str:
-        runs = "" if self.seeds is None else f" in the mean of {len(self.seeds)} seeds"
+        runs = "" if self.seeds is None or len(self.seeds) == 1 else f" in the mean of {len(self.seeds)} seeds"
         what = "training" if self.held_out is None else "held-out"
         smallest, largest = self.learning_rates[[0, -1]]
         loss = _per_rate(self.final)[self.learning_rates == best].mean()
         words = [f"{best:.3g} ends with the lowest {what} loss, {loss:.3g}{runs}"]
         if not math.isclose(rate, best, rel_tol=1e-3):
             words.append(f"a parabola through the rates within a factor of two has its lowest point at {rate:.3g}")
-        words.append(
-            f"no rate tried is unstable, up to {largest:.3g}"
-            if edge == largest
-            else f"training is stable up to {edge:.3g}, {edge / rate:.2g} times this rate"
-        )
+        if edge == largest:
+            words.append(f"no rate tried is unstable, up to {largest:.3g}")
+        elif math.isclose(edge, rate):
+            words.append("no larger rate tried is stable")
+        else:
+            words.append(f"training is stable up to {edge:.3g}, {edge / rate:.3g} times this rate")
         if best == smallest:
             words.append("it is the smallest rate tried: sweep smaller ones, too")
         if best == largest:

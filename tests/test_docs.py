@@ -14,7 +14,13 @@ import rmsprop_optax
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = {path.name: path for path in sorted((ROOT / "examples").glob("*.py"))}
-QUICK = {"digits.py": ["--steps", "20", "--out", "."]}
+QUICK = {
+    "char_rnn.py": ["--steps", "20"],
+    "digits.py": ["--steps", "20", "--out", "."],
+    "nnx_diagnostics.py": ["--steps", "20", "--out", "."],
+    "note_claims.py": ["--quick", "--out", "."],
+    "sweep.py": ["--steps", "20", "--out", "."],
+}
 
 
 def public_names():

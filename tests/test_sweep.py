@@ -348,6 +348,7 @@ def test_the_suggestion_stays_within_the_rates_and_the_edge():
     assert cliff.edge == 4
     assert 2 < cliff.suggest().learning_rate <= 4
     assert "stable up to 4" in cliff.suggest().reason
+    assert "no larger rate tried is stable" in made([0.8, 0.1, np.inf]).suggest().reason
 
 
 def test_losses_that_are_not_positive_fall_back_on_the_best():
