@@ -102,11 +102,13 @@ def sweep(sweeps: Any, *, colors: Mapping[str, str] | None = None, ax: Any = Non
         top = ax.get_xaxis_transform()
         ax.plot(rates[~held], np.full((~held).sum(), 0.97 - 0.04 * i), "x", color=color, markersize=5, transform=top)
         if run.edge is not None:
-            ax.axvline(run.edge, color=color, linestyle=(0, (4, 3)), linewidth=1, zorder=2)
+            ax.axvline(run.edge, color=color, linestyle=(3.5 * i, (4, 3)), linewidth=1, zorder=2)  # two, side by side
             rate = run.suggest().learning_rate
             height = back(np.interp(np.log(rate), np.log(rates[held]), to(shown[held].mean(1))))
             ax.plot(rate, height, "*", color=color, markeredgecolor="white", markersize=14, zorder=4)
     ax.set(xscale="log", yscale="log" if positive else "linear", xlabel="learning rate", ylabel="final loss")
+    low, high = to(ax.get_ylim())
+    ax.set_ylim(top=back(high + (0.03 + 0.04 * len(named)) * (high - low)))  # room for the crosses
     if any(named):
         ax.legend(loc="best")
     return ax

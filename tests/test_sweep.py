@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from sklearn.datasets import load_digits
 
 from rmsprop_optax import rmsprop, sweep
 from rmsprop_optax.sweep import Sweep
@@ -372,3 +373,25 @@ def test_nothing_is_suggested_if_everything_diverged():
     found = sweep.learning_rates(optax.sgd, quadratic, jnp.ones(2), None, [1.0, 2.0], steps=20)
     with pytest.raises(ValueError, match="1, the smallest of `learning_rates`, diverged at step 2"):
         found.suggest()
+
+
+def digits_loss(params, batch):
+    x, y = batch
+    logits = jax.nn.relu(x @ params["hidden"]) @ params["out"]
+    return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+
+def digits_start(key):
+    hidden, out = jax.random.normal(key, (2, 64, 64)) / 8
+    return {"hidden": hidden, "out": out[:, :10]}
+
+
+@pytest.mark.parametrize(("make_tx", "octaves"), [(optax.sgd, (-4, 3)), (rmsprop, (-10, -2))])
+def test_on_the_digits_the_suggestion_beats_half_and_twice_from_fresh_seeds(make_tx, octaves):
+    images, labels = load_digits(return_X_y=True)
+    chosen = np.random.default_rng(0).integers(len(images), size=(300, 64))
+    batches = (images[chosen] / 16).astype(np.float32), labels[chosen].astype(np.int32)
+    train = functools.partial(sweep.learning_rates, make_tx, digits_loss, digits_start, batches)
+    rate = train(2.0 ** np.arange(*octaves, 0.5), seeds=5).suggest().learning_rate
+    half, itself, twice = train([rate / 2, rate, 2 * rate], seeds=range(100, 110)).final.mean(1)
+    assert itself < min(half, twice)

@@ -12,9 +12,10 @@ from rmsprop_optax import diagnostics, plots, rmsprop, sweep
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib import ticker
 
 COLORS = {"SGD": "#000000", "momentum": "#0072B2", "RMSprop": "#D55E00", "Adam": "#009E73"}
-TITLES = {"bowl": "Bowl, 1000 times as steep", "digits": "Digits", "text": "Text"}
+TITLES = {"bowl": "Bowl", "digits": "Digits", "text": "Text"}
 
 
 def write(results, out):
@@ -188,6 +189,8 @@ def draw_curves(results, key="curve", label="training loss", scale="log"):
         for name, run in results["compare"][task].items():
             ax.plot(*smooth(run[key]), color=COLORS[name], label=name, linewidth=1.6)
         ax.set(xlabel="step", yscale=scale)
+        if scale == "log":
+            readable(ax)
         if key == "curve":
             ax.axhline(results["targets"][task], color="0.6", linewidth=0.8, zorder=0)
     first = axes[next(iter(axes))]
@@ -197,7 +200,7 @@ def draw_curves(results, key="curve", label="training loss", scale="log"):
 
 
 def draw_oscillation(results):
-    return draw_curves(results, "curve_undone", "share of a step taken back by the next", "linear")
+    return draw_curves(results, "curve_undone", "share undone by the next step", "linear")
 
 
 def draw_step(results):
@@ -257,6 +260,7 @@ def draw_sweep(results):
     for task, ax in axes.items():
         run = {name: results["compare"][task][name] for name in ("SGD", "RMSprop", "Adam")}
         plots.sweep({name: swept(found) for name, found in run.items()}, colors=COLORS, ax=ax)
+        readable(ax)
         if ax is not axes[next(iter(axes))]:
             ax.set_ylabel("")
             ax.get_legend().remove()
@@ -266,8 +270,20 @@ def draw_sweep(results):
 def swept(found):
     """Return the sweep again, with no more of its losses than the first and the final."""
     first, final = (np.array(found[key], float) for key in ("first", "finals"))  # None is NaN
+    rates = 2 ** (np.round(2 * np.log2(found["rates"])) / 2)  # half octaves, of which four digits were written
     at = np.array(found["diverged_at"], int)
-    return sweep.Sweep(np.array(found["rates"]), np.stack([first, final], -1), at, seeds=tuple(range(at.shape[1])))
+    return sweep.Sweep(rates, np.stack([first, final], -1), at, seeds=tuple(range(at.shape[1])))
+
+
+def readable(ax):
+    """Give a logarithmic axis a decade at least, and numbers without exponents where there is room for them."""
+    low, high = np.log10(ax.get_ylim())
+    low, high = min(low, (low + high) / 2 - 0.5), max(high, (low + high) / 2 + 0.5)
+    ax.set_ylim(10**low, 10**high)
+    ax.yaxis.set_minor_formatter(ticker.NullFormatter())
+    if high - low < 2.5:
+        ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter(ticker.FuncFormatter(lambda y, _: f"{y:g}"))
 
 
 def draw_bias(results):
@@ -282,6 +298,7 @@ def draw_bias(results):
                             label=f"{way}, {key}", markersize=5, capsize=3, linewidth=1.2)  # fmt: skip
         ax.set(yscale="log", xlabel="decay", xticks=range(len(decays)), xticklabels=list(decays))
         ax.margins(x=0.2)
+        readable(ax)
     axes[next(iter(axes))].set_ylabel("training loss")
     axes[next(iter(axes))].legend(fontsize=8)
     return figure
@@ -296,6 +313,7 @@ def draw_eps(results):
         ax.fill_between(found["eps"], values.min(1), values.max(1), color=COLORS["RMSprop"], alpha=0.18, linewidth=0)
         ax.axvline(1e-8, color="0.6", linewidth=1, linestyle=(0, (4, 3)), zorder=0)
         ax.set(xscale="log", yscale="log", xlabel="eps")
+        readable(ax)
     axes[next(iter(axes))].set_ylabel("final training loss")
     return figure
 
