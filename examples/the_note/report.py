@@ -276,13 +276,13 @@ def swept(found):
 
 
 def readable(ax):
-    """Give a logarithmic axis a decade at least, and numbers without exponents where there is room for them."""
+    """Give a logarithmic axis half a decade at least, and numbers without exponents where there is room for them."""
     low, high = np.log10(ax.get_ylim())
-    low, high = min(low, (low + high) / 2 - 0.5), max(high, (low + high) / 2 + 0.5)
+    low, high = min(low, (low + high) / 2 - 0.25), max(high, (low + high) / 2 + 0.25)
     ax.set_ylim(10**low, 10**high)
     ax.yaxis.set_minor_formatter(ticker.NullFormatter())
     if high - low < 2.5:
-        ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if high - low > 1 else range(1, 10)))
         ax.yaxis.set_major_formatter(ticker.FuncFormatter(lambda y, _: f"{y:g}"))
 
 
@@ -300,7 +300,7 @@ def draw_bias(results):
         ax.margins(x=0.2)
         readable(ax)
     axes[next(iter(axes))].set_ylabel("training loss")
-    axes[next(iter(axes))].legend(fontsize=8)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
     return figure
 
 
