@@ -99,7 +99,8 @@ def moments(name: str, tree: Any) -> None:
         if not jnp.issubdtype(dtype, jnp.inexact) or jnp.finfo(dtype).bits < 32:
             raise TypeError(
                 f"`{name}` at {_place(path)} must be float32 or better, got {dtype}. Moments keep the dtype that "
-                "`init` gave them: first cast what was restored, or decode what was compressed."
+                "`init` gave them: first cast what was restored, or decode what was compressed, with "
+                "`compression.decompress`."
             )
 
 

@@ -58,6 +58,152 @@ def paths(
     return ax
 
 
+def sweep(sweeps: Any, *, colors: Mapping[str, str] | None = None, ax: Any = None) -> Any:
+    """Draw the final loss against the learning rate, with what is best, suggested, and no longer stable.
+
+    A line is the mean over seeds, its band their range; a cross, at the top, a rate at which some run diverged; the
+    dashed upright the edge of stability; the star the suggested rate.
+
+    Args:
+      sweeps: A `rmsprop_optax.sweep.Sweep`, or a name for each of several.
+      colors: A matplotlib color for each name; those not named follow the color-blind safe cycle.
+      ax: Where to draw; None makes a new figure.
+
+    Returns:
+      The Axes drawn on; its scales are logarithmic, but for losses that are not positive.
+
+    Raises:
+      ValueError: No sweep, or one whose every rate diverged.
+      ImportError: matplotlib is not installed.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> from rmsprop_optax import plots, sweep
+      >>> rates = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2]
+      >>> run = sweep.learning_rates(optax.sgd, lambda p, _: p**2, jnp.float32(1.0), None, rates, steps=20)
+      >>> ax = plots.sweep(run)
+      >>> ax.get_xscale(), ax.get_yscale()
+      ('log', 'log')
+    """
+    named = sweeps if isinstance(sweeps, Mapping) else {"": sweeps}
+    if not named or any(run.best is None for run in named.values()):
+        raise ValueError(f"`sweeps` must have a rate that did not diverge in each, got {sweeps!r}.")
+    ax = _axes(ax)
+    positive = all((np.asarray(run.final) > 0).all() for run in named.values())
+    to, back = (np.log, np.exp) if positive else (np.asarray, np.asarray)
+    for i, (name, run) in enumerate(named.items()):
+        color = (colors or {}).get(name, _CYCLE[i % len(_CYCLE)])
+        rates, final = np.asarray(run.learning_rates), np.asarray(run.final).reshape(len(run.learning_rates), -1)
+        held = np.isfinite(final).all(1)
+        shown = np.where(held[:, None], final, np.nan)
+        ax.plot(rates, shown.mean(1), "o-", color=color, label=name or None, markersize=3.5, linewidth=1.6, zorder=3)
+        ax.fill_between(rates, shown.min(1), shown.max(1), color=color, alpha=0.18, linewidth=0, zorder=1)
+        top = ax.get_xaxis_transform()
+        ax.plot(rates[~held], np.full((~held).sum(), 0.97 - 0.04 * i), "x", color=color, markersize=5, transform=top)
+        if run.edge is not None:
+            ax.axvline(run.edge, color=color, linestyle=(3.5 * i, (4, 3)), linewidth=1, zorder=2)  # two, side by side
+            rate = run.suggest().learning_rate
+            height = back(np.interp(np.log(rate), np.log(rates[held]), to(shown[held].mean(1))))
+            ax.plot(rate, height, "*", color=color, markeredgecolor="white", markersize=14, zorder=4)
+    ax.set(xscale="log", yscale="log" if positive else "linear", xlabel="learning rate", ylabel="final loss")
+    low, high = to(ax.get_ylim())
+    ax.set_ylim(top=back(high + (0.03 + 0.04 * len(named)) * (high - low)))  # room for the crosses
+    if any(named):
+        ax.legend(loc="best")
+    return ax
+
+
+def effective_learning_rates(
+    quantiles: Mapping[str, Any], *, steps: Any = None, colors: Mapping[str, str] | None = None, ax: Any = None
+) -> Any:
+    """Draw how widely the effective learning rates spread over the elements, and how they change over training.
+
+    A line is the middle quantile, its band reaches from the first to the last.
+
+    Args:
+      quantiles: A name, of a leaf say, and its quantiles: shape (steps, quantiles), ascending along each row. That is
+        how `diagnostics.measure` gives them, stacked over steps.
+      steps: The number of each step, shape (steps,); None counts from 1.
+      colors: A matplotlib color for each name; those not named follow the color-blind safe cycle.
+      ax: Where to draw; None makes a new figure.
+
+    Returns:
+      The Axes drawn on, its upright scale logarithmic.
+
+    Raises:
+      ValueError: Quantiles that are not of shape (steps, quantiles), or `steps` of another length.
+      ImportError: matplotlib is not installed.
+
+    Example:
+      >>> import numpy as np
+      >>> from rmsprop_optax import plots
+      >>> ax = plots.effective_learning_rates({"hidden": np.geomspace(1, 3, 30).reshape(10, 3)})
+      >>> ax.get_ylabel()
+      'effective learning rate'
+    """
+    bands = {name: np.asarray(values, float) for name, values in quantiles.items()}
+    for name, band in bands.items():
+        if band.ndim != 2 or (steps is not None and np.shape(steps) != band.shape[:1]):
+            raise ValueError(
+                f"`quantiles` at {name} must have shape (steps, quantiles), as many steps as `steps`, got {band.shape}."
+            )
+    ax = _axes(ax)
+    for i, (name, band) in enumerate(bands.items()):
+        color = (colors or {}).get(name, _CYCLE[i % len(_CYCLE)])
+        x = np.arange(1, len(band) + 1) if steps is None else np.asarray(steps)
+        ax.plot(x, band[:, band.shape[1] // 2], color=color, label=name, linewidth=1.6, zorder=3)
+        ax.plot(x, band[:, [0, -1]], color=color, linewidth=0.5, zorder=2)
+        ax.fill_between(x, band[:, 0], band[:, -1], color=color, alpha=0.18, linewidth=0, zorder=1)
+    ax.set(yscale="log", xlabel="step", ylabel="effective learning rate")
+    ax.legend(loc="best")
+    return ax
+
+
+def step_response(
+    responses: Mapping[str, Any], *, gradients: Any = None, colors: Mapping[str, str] | None = None, ax: Any = None
+) -> Any:
+    """Draw the sizes of the steps that optimizers make of one sequence of gradients.
+
+    Args:
+      responses: A name for each optimizer, and its updates: shape (steps,), as `diagnostics.step_response` gives them.
+      gradients: The gradients they answer, shape (steps,), drawn grey in the background; None leaves them out.
+      colors: A matplotlib color for each name; those not named follow the color-blind safe cycle.
+      ax: Where to draw; None makes a new figure.
+
+    Returns:
+      The Axes drawn on, its upright scale logarithmic.
+
+    Raises:
+      ValueError: Responses or gradients that are not of shape (steps,).
+      ImportError: matplotlib is not installed.
+
+    Example:
+      >>> import numpy as np
+      >>> from rmsprop_optax import diagnostics, plots, rmsprop
+      >>> gradients = np.repeat(np.float32([1, 10, 1]), 20)
+      >>> ax = plots.step_response({"RMSprop": diagnostics.step_response(rmsprop(1.0), gradients)}, gradients=gradients)
+      >>> ax.get_ylabel()
+      'size of the step'
+    """
+    series = {name: np.abs(np.asarray(response, float)) for name, response in responses.items()}
+    size = None if gradients is None else np.abs(np.asarray(gradients, float))
+    for name, values in (series if size is None else series | {"gradients": size}).items():
+        if values.ndim != 1:
+            raise ValueError(f"`responses` at {name} must have shape (steps,), got {values.shape}.")
+    ax = _axes(ax)
+    if size is not None:
+        x = np.arange(1, len(size) + 1)
+        ax.step(x, size, where="mid", color="0.7", linewidth=3, label="gradient", zorder=1)
+    for i, (name, values) in enumerate(series.items()):
+        color = (colors or {}).get(name, _CYCLE[i % len(_CYCLE)])
+        x = np.arange(1, len(values) + 1)
+        ax.plot(x, values, "o-", color=color, label=name, markersize=2.5, linewidth=1.5, zorder=2 + i)
+    ax.set(yscale="log", xlabel="step", ylabel="size of the step")
+    ax.legend(loc="best")
+    return ax
+
+
 # Okabe and Ito's palette, told apart with any kind of color vision.
 _CYCLE = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 

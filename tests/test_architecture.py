@@ -11,7 +11,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parent.parent / "rmsprop_optax"
 FILES = {path.relative_to(PACKAGE).as_posix().removesuffix(".py"): path for path in PACKAGE.rglob("*.py")}
 ARROWS = {
-    "__init__": {"alias", "checkpoint", "dialects", "recipes", "transform", "plots"},
+    "__init__": {"alias", "checkpoint", "diagnostics", "dialects", "plots", "recipes", "sweep", "transform"},
     "alias": {"checks", "transform", "value"},
     "transform": {"checks", "value"},
     "dialects/__init__": {
@@ -62,8 +62,12 @@ ARROWS = {
     "recipes/rates": {"checks", "dialects.assemble"},
     "checks": set(),
     "value": set(),
+    "diagnostics": {"checks"},
     "plots": set(),
+    "runs": set(),
+    "sweep": {"checks", "runs"},
 }
+LAZY = {"plots": {"matplotlib"}, "sweep": {"tqdm"}}
 
 
 def imports(path):
@@ -93,7 +97,7 @@ def test_imports_follow_the_arrows(name):
     ours, top, lazy = imports(FILES[name])
     assert ours <= ARROWS[name]
     assert top - set(sys.stdlib_module_names) <= {"jax", "optax", "chex", "numpy"}
-    assert lazy <= ({"matplotlib"} if name == "plots" else set())
+    assert lazy <= LAZY.get(name, set())
 
 
 @pytest.mark.parametrize("name", FILES)

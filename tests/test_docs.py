@@ -14,7 +14,14 @@ import rmsprop_optax
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = {path.name: path for path in sorted((ROOT / "examples").glob("*.py"))}
-QUICK = {"digits.py": ["--steps", "20", "--out", "."], "port_from_torch.py": ["--steps", "12"]}
+QUICK = {
+    "char_rnn.py": ["--steps", "20"],
+    "digits.py": ["--steps", "20", "--out", "."],
+    "nnx_diagnostics.py": ["--steps", "20", "--out", "."],
+    "note_claims.py": ["--quick", "--out", "."],
+    "port_from_torch.py": ["--steps", "12"],
+    "sweep.py": ["--steps", "20", "--out", "."],
+}
 NEEDS = {"port_from_torch.py": ["torch"], "checkpoints.md": ["orbax.checkpoint", "safetensors"]}
 
 

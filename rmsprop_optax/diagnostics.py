@@ -1,0 +1,325 @@
+"""What an optimizer does to a run, in numbers: pure functions of its state and its updates, to be called under jit."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from rmsprop_optax import checks
+
+
+def effective_learning_rate(
+    state: optax.OptState,
+    learning_rate: jax.typing.ArrayLike,
+    *,
+    eps: jax.typing.ArrayLike = 1e-8,
+    eps_in_sqrt: bool = True,
+    decay: jax.typing.ArrayLike | None = None,
+) -> dict[str, Any]:
+    r"""Return what each element of a gradient is multiplied by.
+
+    .. math::
+        \alpha / \sqrt{\nu_t + \epsilon}
+        \qquad\text{or, without eps\_in\_sqrt,}\qquad
+        \alpha / (\sqrt{\nu_t} + \epsilon)
+
+    with :math:`\nu_t / (1 - \beta^t)` for :math:`\nu_t` where the state counts its steps to correct the bias. The mean
+    squares are found by name, wherever they are: in a chain, a partition, a mask, under `optax.inject_hyperparams`, in
+    optax's own states and in Adam's.
+
+    Args:
+      state: What `update` returned with the updates of this step.
+      learning_rate: :math:`\alpha` at this step, in [0, inf). A number, which may be traced.
+      eps: :math:`\epsilon`, in [0, inf), as given to the optimizer. A number; may be traced.
+      eps_in_sqrt: Whether eps is added inside the root. Structure.
+      decay: :math:`\beta`, in [0, 1). A number; may be traced. Needed if the state counts its steps (`bias_correction`,
+        Adam), without use otherwise.
+
+    Returns:
+      For each `nu` in the state its path and a tree of its structure, shapes and dtypes.
+
+    Raises:
+      ValueError: No `nu` in the state, a number out of range, or `decay` missing.
+      TypeError: A `nu` of codes or in half precision: decode it with `compression.decompress`. A learning rate that is
+        a schedule: call it.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from rmsprop_optax import diagnostics, rmsprop
+      >>> tx = rmsprop(0.1, decay=0.75, eps=0.0)
+      >>> _, state = tx.update(jnp.array([1.0, 10.0]), tx.init(jnp.zeros(2)))
+      >>> diagnostics.effective_learning_rate(state, 0.1, eps=0.0)
+      {'0/ScaleByRmsState.nu': Array([0.2 , 0.02], dtype=float32)}
+    """
+    learning_rate = checks.number("learning_rate", learning_rate, hint=" For a schedule pass its value at this step.")
+    eps, eps_in_sqrt = checks.number("eps", eps), checks.switch("eps_in_sqrt", eps_in_sqrt)
+    return {
+        moment.path: jax.tree.map(lambda nu: learning_rate / _root(nu, eps, eps_in_sqrt), moment.nu)
+        for moment in _moments(state, decay)
+    }
+
+
+def measure(
+    gradients: optax.Updates,
+    updates: optax.Updates,
+    state: optax.OptState,
+    params: optax.Params,
+    learning_rate: jax.typing.ArrayLike,
+    *,
+    eps: jax.typing.ArrayLike = 1e-8,
+    eps_in_sqrt: bool = True,
+    decay: jax.typing.ArrayLike | None = None,
+    quantiles: Sequence[float] = (0.05, 0.5, 0.95),
+) -> dict[str, Any]:
+    r"""Measure one step, leaf by leaf and as a whole.
+
+    Of the :math:`n` elements of a leaf, or of all leaves, with :math:`\mathrm{rms}(x) = \sqrt{\sum x_i^2 / n}`:
+
+    - `gradient_rms`: :math:`\mathrm{rms}(g_t)`
+    - `root_nu`: :math:`\sqrt{\sum \nu_t / n}`, the gradient's over many steps; if centered, its deviation
+    - `update_rms`: :math:`\mathrm{rms}(u_t)`
+    - `update_to_weight`: :math:`\mathrm{rms}(u_t) / \mathrm{rms}(\theta_t)`, infinite where all weights are 0
+    - `effective_learning_rate`: quantiles of :func:`effective_learning_rate`
+    - `eps_dominates`: the share of elements where eps exceeds what it is added to
+
+    Args:
+      gradients: The gradients of this step, like `params`. A leaf may be None.
+      updates: What the optimizer made of them, like `params`. A leaf may be None.
+      state: The state it returned with them.
+      params: The parameters before the step: floating-point or complex arrays.
+      learning_rate: As for :func:`effective_learning_rate`, and so are `eps`, `eps_in_sqrt` and `decay`.
+      eps: See there.
+      eps_in_sqrt: See there.
+      decay: See there.
+      quantiles: Which quantiles of the effective rate, in [0, 1]. They sort each leaf and all parameters together: log
+        a large model every hundredth step or so.
+
+    Returns:
+      `{"all": numbers, "leaves": {path: numbers}}`, float32 or float64 scalars, the effective rate of shape
+      (quantiles,). A leaf that no `nu` covers has the numbers that need none; leaves without elements are left out.
+
+    Raises:
+      ValueError: Trees that differ; two `nu` that cover one leaf, or none at all; a number out of range.
+      TypeError: As for :func:`effective_learning_rate`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from rmsprop_optax import diagnostics, rmsprop
+      >>> tx = rmsprop(0.1, decay=0.75, eps=0.0)
+      >>> params, gradients = {"w": jnp.array([3.0, 4.0])}, {"w": jnp.array([1.0, 10.0])}
+      >>> updates, state = tx.update(gradients, tx.init(params))
+      >>> step = diagnostics.measure(gradients, updates, state, params, 0.1, eps=0.0)
+      >>> print(step["leaves"]["w"]["update_to_weight"], step["all"]["effective_learning_rate"])
+      0.056568544 [0.029 0.11  0.191]
+    """
+    learning_rate = checks.number("learning_rate", learning_rate, hint=" For a schedule pass its value at this step.")
+    eps, eps_in_sqrt = checks.number("eps", eps), checks.switch("eps_in_sqrt", eps_in_sqrt)
+    checks.inexact("params", params)
+    for name, tree in (("gradients", gradients), ("updates", updates)):
+        checks.like(name, tree, "params", params)
+    before, after = _by_path(gradients), _by_path(updates)
+    rows = {path: _Row(before.get(path), after.get(path), p, None) for path, p in _by_path(params).items() if p.size}
+    if not rows:
+        raise ValueError("`params` must have an element at least, got none.")
+    for moment in _moments(state, decay):
+        for path, nu in _by_path(moment.nu).items():
+            if nu.size:
+                rows[path] = _with_nu(rows.get(path), nu, f"`state/{moment.path}` at {path}")
+
+    def numbers(rows):
+        return _numbers(rows, learning_rate, eps, eps_in_sqrt, jnp.asarray(quantiles))
+
+    return {"all": numbers(list(rows.values())), "leaves": {path: numbers([row]) for path, row in rows.items()}}
+
+
+def oscillation(previous: optax.Updates, updates: optax.Updates) -> dict[str, Any]:
+    r"""Measure how often, and how far, an update takes back the one before it.
+
+    .. math::
+        \text{reversed} = \frac{1}{n} \#\{i : u_i u'_i < 0\}, \qquad
+        \text{undone} = \sum_{u_i u'_i < 0} \min(|u_i|, |u'_i|) \Big/ \sum_i |u_i|
+
+    where :math:`u` is the earlier update and :math:`u'` the later. Both are 1 if every element jumps back and forth, 0
+    if none turns. Under `jax.vmap` it takes the stacked updates of a run: `jax.vmap(oscillation)(u[:-1], u[1:])`.
+
+    Args:
+      previous: The update of the step before: a tree of real arrays.
+      updates: The update of this step, like `previous`.
+
+    Returns:
+      `{"all": numbers, "leaves": {path: numbers}}`, the numbers being `reversed` and `undone`, scalars in [0, 1].
+
+    Raises:
+      ValueError: Trees that differ in structure or shape.
+      TypeError: Leaves that are not floating-point.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from rmsprop_optax import diagnostics
+      >>> turned = diagnostics.oscillation(jnp.array([1.0, -1.0, 2.0, 0.0]), jnp.array([-0.5, -1.0, 1.0, 3.0]))["all"]
+      >>> print(turned["reversed"], turned["undone"])
+      0.25 0.125
+    """
+    checks.inexact("previous", previous)
+    checks.inexact("updates", updates)
+    checks.like("updates", updates, "previous", previous)
+    before, after = _by_path(previous), _by_path(updates)
+    pairs = {path: (before[path], after[path]) for path in before if path in after and before[path].size}
+    if not pairs:
+        raise ValueError("`previous` must have an element at least, got none.")
+    if any(jnp.iscomplexobj(x) for pair in pairs.values() for x in pair):
+        raise TypeError(
+            "`previous` and `updates` must be real, got complex leaves: pass their real and imaginary parts."
+        )
+    return {"all": _turns(list(pairs.values())), "leaves": {path: _turns([pair]) for path, pair in pairs.items()}}
+
+
+def step_response(tx: optax.GradientTransformation, gradients: jax.typing.ArrayLike) -> jax.Array:
+    """Return the updates that an optimizer makes of gradients given in advance.
+
+    A step in them shows how it adapts: the first steps, the surge when gradients grow, the lull when they shrink.
+
+    Args:
+      tx: Any optax transformation.
+      gradients: Shape (steps, ...), floating-point: one gradient for each step.
+
+    Returns:
+      The updates, like `gradients`.
+
+    Raises:
+      ValueError: `gradients` is a scalar.
+      TypeError: `gradients` is not floating-point.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from rmsprop_optax import diagnostics, rmsprop
+      >>> print(diagnostics.step_response(rmsprop(1.0, decay=0.75), jnp.array([1.0, 1.0, 1.0, 10.0])))
+      [-2.        -1.5118579 -1.3151919 -1.9828786]
+    """
+    checks.inexact("gradients", gradients)
+    gradients = jnp.asarray(gradients)
+    if not gradients.shape:
+        raise ValueError("`gradients` must have shape (steps, ...), got a scalar.")
+
+    def step(state, gradient):
+        update, state = tx.update(gradient, state, jnp.zeros_like(gradient))
+        return state, update
+
+    return jax.lax.scan(step, tx.init(jnp.zeros_like(gradients[0])), gradients)[1]
+
+
+class _Moment(NamedTuple):
+    path: str
+    nu: Any  # bias corrected, and the variance where it is centered
+
+
+def _moments(state: Any, decay: Any) -> list[_Moment]:
+    """Find each nu by name, and make of it what the update divides by, but for eps."""
+    entries: dict[Any, dict[str, Any]] = {}
+    for field in ("nu", "mu", "count"):
+        for path, value in optax.tree.get_all_with_path(state, field, _is_field):
+            entries.setdefault(path[:-1], {})[field] = (path, value)
+    found = []
+    for entry in entries.values():
+        if entry.get("nu", (None, None))[1] is None:
+            continue
+        key, nu = entry["nu"]
+        path = jax.tree_util.keystr(key, simple=True, separator="/")
+        checks.moments(f"state/{path}", nu)
+        kept: Any = 1.0
+        if entry.get("count", (None, None))[1] is not None:
+            if decay is None:
+                raise ValueError(
+                    f"`decay` is needed, got None: `state` counts steps at {path}, so the bias is corrected."
+                )
+            kept = _kept(checks.number("decay", decay, below=1), entry["count"][1])
+        nu = jax.tree.map(lambda x, kept=kept: x / kept, nu)
+        if "ScaleByRStdDev" in key[-1].tuple_name:  # optax's: nu is the raw second moment there
+            nu = jax.tree.map(lambda x, m, kept=kept: jnp.maximum(x - jnp.abs(m / kept) ** 2, 0), nu, entry["mu"][1])
+        found.append(_Moment(path, nu))
+    if not found:
+        raise ValueError(f"`state` must have a field named `nu` somewhere, got {jax.tree.structure(state)}.")
+    return found
+
+
+def _kept(decay: Any, count: Any) -> jax.Array:
+    """Return 1 - decay**count, by way of `1 - decay`, which loses nothing; before the first step as after it."""
+    return -jnp.expm1(jnp.maximum(count, 1) * jnp.log1p(-(1 - decay)))
+
+
+def _is_field(path: Any, value: Any) -> bool:
+    """Tell a field of a state from a parameter of the same name."""
+    del value
+    inside = {getattr(key, "name", None) for key in path[:-1]} & {"nu", "mu", "trace"}
+    return isinstance(path[-1], optax.tree_utils.NamedTupleKey) and not inside
+
+
+def _root(nu: Any, eps: Any, eps_in_sqrt: bool) -> jax.Array:
+    """Return what :func:`scale_by_rms` divides by, which is never 0."""
+    eps = jnp.asarray(eps, nu.dtype)
+    tiny = jnp.finfo(nu.dtype).tiny
+    s = nu + eps if eps_in_sqrt else nu
+    s = jnp.where(s >= tiny, s, jnp.where(eps > 0, tiny, 1))
+    return jnp.sqrt(s) if eps_in_sqrt else jnp.sqrt(s) + eps
+
+
+class _Row(NamedTuple):
+    """A leaf of every tree; what it has none of is None."""
+
+    gradient: Any
+    update: Any
+    weight: Any
+    nu: Any
+
+
+def _with_nu(row: _Row | None, nu: Any, place: str) -> _Row:
+    if row is None:
+        raise ValueError(f"{place} has no leaf at its place in `params`. Pass the parameters that the state is of.")
+    if row.nu is not None:
+        raise ValueError(f"{place} is one of two `nu` of that leaf. Pass the part of the state that you mean.")
+    if nu.shape != row.weight.shape:
+        raise ValueError(f"{place} has shape {nu.shape}, but the parameter has shape {row.weight.shape}.")
+    return row._replace(nu=nu)
+
+
+def _numbers(rows: list[_Row], learning_rate: Any, eps: Any, eps_in_sqrt: bool, quantiles: Any) -> dict[str, jax.Array]:
+    update, weight = _rms([row.update for row in rows]), _rms([row.weight for row in rows])
+    numbers = {
+        "gradient_rms": _rms([row.gradient for row in rows]),
+        "update_rms": update,
+        "update_to_weight": update / weight,
+    }
+    moments = [row.nu.ravel() for row in rows if row.nu is not None]
+    if moments:
+        nu = jnp.concatenate(moments)
+        rate = learning_rate / _root(nu, eps, eps_in_sqrt)
+        numbers["root_nu"] = _rms([jnp.sqrt(nu)])
+        numbers["effective_learning_rate"] = jnp.quantile(rate, quantiles.astype(rate.dtype))
+        numbers["eps_dominates"] = jnp.mean((nu if eps_in_sqrt else jnp.sqrt(nu)) < eps)
+    return numbers
+
+
+def _rms(arrays: list[Any]) -> jax.Array:
+    """Return the root mean square of all elements, None counting as none; squares neither overflow nor vanish."""
+    parts = [jnp.abs(x).astype(jnp.promote_types(jnp.abs(x).dtype, jnp.float32)) for x in arrays if x is not None]
+    if not parts:
+        return jnp.zeros(())
+    largest = functools.reduce(jnp.maximum, [x.max() for x in parts])
+    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    return scale * jnp.sqrt(sum(jnp.sum((x / scale) ** 2) for x in parts) / sum(x.size for x in parts))
+
+
+def _turns(pairs: list[tuple[Any, Any]]) -> dict[str, jax.Array]:
+    before, after = (jnp.concatenate([jnp.ravel(pair[i]) for pair in pairs]) for i in range(2))
+    turned = jnp.sign(before) * jnp.sign(after) < 0
+    back = jnp.sum(jnp.where(turned, jnp.minimum(jnp.abs(before), jnp.abs(after)), 0))
+    way = jnp.sum(jnp.abs(before))
+    return {"reversed": jnp.mean(turned), "undone": jnp.where(way > 0, back / jnp.where(way > 0, way, 1), 0)}
+
+
+def _by_path(tree: Any) -> dict[str, Any]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): jnp.asarray(leaf) for path, leaf in leaves}
