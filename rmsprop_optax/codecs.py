@@ -2,8 +2,8 @@
 
 It knows nothing of the optimizer. Nearest rounding freezes a slow average, so `encode` takes dither bits, and rounds up
 where they and the fraction that is lost carry: the average of what is kept is the average of what came. The bits follow
-a golden-ratio sequence in time, whose phase is hashed in space and anew every 128 steps; that is less noise than random
-bits, and cheaper. All of it is integer arithmetic on the bits of float32, the same on every device.
+low-discrepancy sequences in time, which are hashed in space and anew every 128 steps: less noise than random bits, and
+cheaper. All of it is integer arithmetic on the bits of float32, the same on every device.
 """
 
 import dataclasses
@@ -222,13 +222,16 @@ def truncate(x: jax.Array, dropped: int, bits: jax.Array) -> jax.Array:
 
 
 def dither(x: jax.Array, number: jax.Array, count: jax.Array) -> jax.Array:
-    """Return dither bits, uint32, for the elements of a leaf: other leaves have other numbers, `count` is the step.
+    """Return dither bits, uint32, for the elements of a leaf; other leaves have other numbers, `count` is the step.
 
-    The golden ratio's fraction of 2^32, added up, fills the range evenly. Exactly periodic gradients may resonate with
-    it, so every 128 steps it starts from another place.
+    Multiples of an irrational number's fraction fill the range evenly, step by step. A decay or exactly periodic
+    gradients may resonate with one such number, so each element hashes which of four it takes, the golden ratio's
+    fraction or that of the root of 7, up or down, and where it starts; and hashes anew every 128 steps.
     """
-    phase = _mix(number.astype(jnp.uint32) * jnp.uint32(0x85EBCA6B) + (count >> 7).astype(jnp.uint32))
-    return _mix(_index(x) + phase) + count.astype(jnp.uint32) * jnp.uint32(0x9E3779B9)
+    step, epoch = count.astype(jnp.uint32), (count >> 7).astype(jnp.uint32)
+    start = _mix(_index(x) + (number.astype(jnp.uint32) * jnp.uint32(0x85EBCA6B) + epoch * jnp.uint32(0xC2B2AE35)))
+    moved = jnp.where((start & 32) == 0, step * jnp.uint32(0x9E3779B9), step * jnp.uint32(0xA54FF53B))
+    return start + jnp.where((start & 64) == 0, moved, ~moved)
 
 
 def _index(x: jax.Array) -> jax.Array:

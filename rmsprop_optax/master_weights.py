@@ -112,8 +112,8 @@ def with_master_weights(
         for i, (p, g, step) in enumerate(zip(leaves, grads, steps, strict=True)):
             if p.dtype == jnp.bfloat16 and (g is None or step is None):
                 steps[i] = jnp.zeros_like(p, jnp.float32)
-            elif p.dtype == jnp.bfloat16:  # moments number their dither upwards, weights downwards
-                steps[i], low[i] = _land(p, weights[i], step, np.uint32(2**32 - 1 - i), count, low_bits=low_bits)
+            elif p.dtype == jnp.bfloat16:
+                steps[i], low[i] = _land(p, weights[i], step, np.uint32(i), count, low_bits=low_bits)
         return treedef.unflatten(steps), MasterWeightsState(count, treedef.unflatten(low), inner_state)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

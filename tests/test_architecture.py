@@ -10,9 +10,12 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parent.parent / "rmsprop_optax"
 FILES = {path.stem: path for path in PACKAGE.glob("*.py")}
 ARROWS = {
-    "__init__": {"alias", "transform", "plots"},
+    "__init__": {"alias", "compression", "transform", "plots"},
     "alias": {"checks", "transform", "value"},
     "transform": {"checks", "value"},
+    "compression": {"codecs", "master_weights", "value"},
+    "master_weights": {"checks", "codecs", "value"},
+    "codecs": set(),
     "checks": set(),
     "value": set(),
     "plots": set(),
