@@ -230,7 +230,7 @@ def dither(x: jax.Array, number: jax.Array, count: jax.Array) -> jax.Array:
     """
     step, epoch = count.astype(jnp.uint32), (count >> 7).astype(jnp.uint32)
     start = _mix(_index(x) + (number.astype(jnp.uint32) * jnp.uint32(0x85EBCA6B) + epoch * jnp.uint32(0xC2B2AE35)))
-    moved = jnp.where((start & 32) == 0, step * jnp.uint32(0x9E3779B9), step * jnp.uint32(0xA54FF53B))
+    moved = step * jnp.where((start & 32) == 0, jnp.uint32(0x9E3779B9), jnp.uint32(0xA54FF53B))
     return start + jnp.where((start & 64) == 0, moved, ~moved)
 
 

@@ -225,20 +225,22 @@ class _Leaf(NamedTuple):
 
 def _leaves(state: Any, codecs: dict[str, Codec]) -> tuple[list[_Leaf], Any]:
     """Return the leaves of a state, each with its codec, and the state's structure."""
-    kept = _fields(state)
+    moments = _moments(state)
+    kept = {path[-1].name for path in moments}
     for name in codecs.keys() - kept:
-        raise ValueError(f"`{name}` is no field of the state of this transformation; it has {', '.join(sorted(kept))}.")
+        found = ", ".join(sorted(kept)) or "none of nu, mu and trace"
+        raise ValueError(f"`{name}` is no field of the state of this transformation; it has {found}.")
     flat, treedef = jax.tree_util.tree_flatten_with_path(state)
     numbers = {path: number for number, (path, _) in enumerate(flat)}
 
     def leaf(path, x):
         place = keystr(path, simple=True, separator="/")
-        at = _field(path)
-        field = None if at is None else path[at].name
+        at = _end(path, moments)
+        field = None if at is None else path[at - 1].name
         codec = codecs.get(field or "")
         if at is None or codec is None or codec.relative_to is None:
             return _Leaf(place, x, field, codec, None)
-        beside = (*path[:at], GetAttrKey(codec.relative_to), *path[at + 1 :])
+        beside = (*path[: at - 1], GetAttrKey(codec.relative_to), *path[at:])
         if beside not in numbers:
             raise ValueError(f"`state` at {place} is kept relative to `{codec.relative_to}`, but has none beside it.")
         return _Leaf(place, x, field, codec, numbers[beside])
@@ -246,22 +248,25 @@ def _leaves(state: Any, codecs: dict[str, Codec]) -> tuple[list[_Leaf], Any]:
     return [leaf(path, x) for path, x in flat], treedef
 
 
-def _field(path: Any) -> int | None:
-    """Return where in a leaf's path the name of a moment stands."""
-    return next((i for i, key in enumerate(path) if isinstance(key, GetAttrKey) and key.name in _NAMES), None)
+def _moments(state: Any) -> set[Any]:
+    """Return the paths of all moments: the fields of those names of named tuples, as optax's states are."""
+    nodes, _ = jax.tree_util.tree_flatten_with_path(state, is_leaf=_has_moments)
+    return {
+        (*path, GetAttrKey(name))
+        for path, node in nodes
+        if _has_moments(node)
+        for name in _NAMES
+        if getattr(node, name, None) is not None
+    }
 
 
-def _fields(state: Any) -> set[str]:
-    """Return the names of all fields in use of all named tuples and dataclasses in a state."""
-    found: set[str] = set()
+def _has_moments(node: Any) -> bool:
+    return isinstance(node, tuple) and not {*_NAMES}.isdisjoint(getattr(node, "_fields", ()))
 
-    def note(node):
-        names: Any = getattr(node, "_fields", None) or getattr(node, "__dataclass_fields__", ())
-        found.update(name for name in names if getattr(node, name, None) is not None)
-        return False
 
-    jax.tree.flatten(state, is_leaf=note)
-    return found
+def _end(path: Any, moments: set[Any]) -> int | None:
+    """Return where in a leaf's path the path of its moment ends."""
+    return next((i for i in range(1, len(path) + 1) if path[:i] in moments), None)
 
 
 def _in_order(leaves: list[_Leaf]) -> list[int]:
@@ -332,11 +337,11 @@ def _encode(moment, reference, number, count, *, codec):
 
 def _placed(state: Any, params: Any) -> Any:
     """Give moments the shardings of their parameters: what is constant under jit would land on one device."""
-    homes = dict(jax.tree_util.tree_leaves_with_path(params))
+    homes, moments = dict(jax.tree_util.tree_leaves_with_path(params)), _moments(state)
 
     def place(path, x):
-        at = _field(path)
-        home = None if at is None else homes.get(path[at + 1 :])
+        at = _end(path, moments)
+        home = None if at is None else homes.get(path[at:])
         return shard_alike(home, x)[1] if isinstance(home, jax.core.Tracer) and home.shape == x.shape else x
 
     return jax.tree_util.tree_map_with_path(place, state)

@@ -45,7 +45,9 @@ def with_master_weights(
     .. math::
         p = (w + 2^{15}) \gg 16, \qquad l = w - (p \ll 16), \qquad w = (p \ll 16) + l
 
-    so nothing is lost: the weights are those of a float32 run that meets the same gradients, bit for bit. With 8 bits,
+    so nothing is lost: the weights are those of a float32 run that meets the same gradients, bit for bit, as long as
+    the compiler rounds both alike (it may fuse a product with the sum of `optax.apply_updates` when it sees both at
+    once; here it can't). With 8 bits,
     :math:`w` is first rounded to 24 bits, and with 0 to the 16 of bfloat16; both are rounded up or down by a dither, so
     that a weight is right on average and small steps add up. That costs 2, 1 or 0 bytes a parameter.
 
@@ -112,8 +114,8 @@ def with_master_weights(
         for i, (p, g, step) in enumerate(zip(leaves, grads, steps, strict=True)):
             if p.dtype == jnp.bfloat16 and (g is None or step is None):
                 steps[i] = jnp.zeros_like(p, jnp.float32)
-            elif p.dtype == jnp.bfloat16:
-                steps[i], low[i] = _land(p, weights[i], step, np.uint32(i), count, low_bits=low_bits)
+            elif p.dtype == jnp.bfloat16:  # moments number their dither upwards, weights downwards
+                steps[i], low[i] = _land(p, weights[i], step, np.uint32(2**32 - 1 - i), count, low_bits=low_bits)
         return treedef.unflatten(steps), MasterWeightsState(count, treedef.unflatten(low), inner_state)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
@@ -194,11 +196,17 @@ def import_weights(
 @functools.partial(jax.jit, static_argnames="low_bits")  # traced once per shape
 def _land(p, weight, step, number, count, *, low_bits):
     """Return the update that takes a parameter to its next value, and the next low half."""
-    p, weight = p.astype(jnp.float32), weight + step.astype(jnp.float32)
+    p, weight = p.astype(jnp.float32), _sum(weight, step.astype(jnp.float32))
     high, low = _split(weight, None if count is None else dither(weight, number, count), low_bits)
     update = high - p
     landed = jax.lax.reduce_precision(p + update, exponent_bits=8, mantissa_bits=7)
     return update, None if low is None else jnp.where(_bits(landed) == _bits(high), low, 0)
+
+
+def _sum(weight, step):
+    """Add a step that is rounded: a compiler may fuse a product with a sum that follows it, but not through a clip."""
+    largest = float(jnp.finfo(jnp.float32).max)
+    return jnp.where(jnp.isfinite(step), weight + jnp.clip(step, -largest, largest), weight + step)
 
 
 def _split(weight, bits, low_bits):

@@ -14,7 +14,10 @@ import rmsprop_optax
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = {path.name: path for path in sorted((ROOT / "examples").glob("*.py"))}
-QUICK = {"digits.py": ["--steps", "20", "--out", "."]}
+QUICK = {
+    "digits.py": ["--steps", "20", "--out", "."],
+    "low_memory.py": ["--steps", "20", "--out", "."],
+}
 
 
 def public_names():
