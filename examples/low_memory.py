@@ -1,7 +1,7 @@
 """A character RNN in 3 bytes a parameter: bfloat16 weights, the mean square in a byte, and nothing else.
 
 Trains it in float32 and in three cheaper ways on the text of Python's manual, prints the losses and the bytes, and
-draws both to --out. About two minutes on two cores.
+draws both to --out. Under a minute on two cores.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from rmsprop_optax.compression import RmsByte, compressed, with_master_weights
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-RATE, DECAY, WIDTH, ROWS, LENGTH = 2e-3, 0.95, 128, 32, 32
+RATE, DECAY, WIDTH, ROWS, LENGTH = 2e-3, 0.95, 96, 16, 24
 BYTE = compressed(rmsprop(RATE, DECAY), nu=RmsByte())
 RUNS = {  # the transformation, the dtype of parameters and gradients, the color
     "float32": (rmsprop(RATE, DECAY), jnp.float32, "black"),
@@ -29,6 +29,7 @@ RUNS = {  # the transformation, the dtype of parameters and gradients, the color
     "bfloat16 + 8 bits, byte": (with_master_weights(BYTE, low_bits=8), jnp.bfloat16, "#009E73"),
     "bfloat16, byte": (with_master_weights(BYTE, low_bits=0), jnp.bfloat16, "#D55E00"),
 }
+INK = {"parameters": "white", "low halves": "black", "nu": "black", "gradients": "black"}
 PARTS = {"parameters": "#4477AA", "low halves": "#66CCEE", "nu": "#EE6677", "gradients": "#BBBBBB"}
 
 
@@ -91,10 +92,10 @@ def train(name, text, characters, steps, seed):
 
 def draw(curves, sizes):
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    for name, losses in curves.items():
+    for width, (name, losses) in zip((6, 4.2, 2.6, 1.1), curves.items(), strict=True):  # they lie on each other
         window = min(20, len(losses))
         smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
-        left.plot(np.arange(len(smooth)) + window, smooth, color=RUNS[name][2], label=name, linewidth=1.4)
+        left.plot(np.arange(len(smooth)) + window, smooth, color=RUNS[name][2], label=name, linewidth=width)
     left.set(xlabel="step", ylabel="training loss, nats a character")
     left.legend(frameon=False, fontsize=8)
 
@@ -104,7 +105,7 @@ def draw(curves, sizes):
         right.barh(names, widths, left=ends, color=color, label=part, edgecolor="white")
         for y, (start, width) in enumerate(zip(ends, widths, strict=True)):
             if width:
-                right.text(start + width / 2, y, f"{width:g}", ha="center", va="center", fontsize=9)
+                right.text(start + width / 2, y, f"{width:g}", ha="center", va="center", fontsize=9, color=INK[part])
         ends += widths
     right.invert_yaxis()
     right.set(xlabel="bytes a parameter", xlim=(0, 12.5))
@@ -118,7 +119,7 @@ def draw(curves, sizes):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("figures"), help="folder for the picture")
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 

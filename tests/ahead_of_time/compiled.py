@@ -124,7 +124,7 @@ def measure(tx, dtype, devices):
 
 
 def kernels(text, leaf):
-    """Count the instructions of the entry computation that write as much as a leaf; those that write less, and how much."""
+    """Count the entry computation's instructions that write as much as a leaf, those that write less, and how much."""
     entry = re.search(r"^ENTRY .*?\{\n(.*?)^\}", text, re.MULTILINE | re.DOTALL)[1]
     large = small = largest = 0
     for line in entry.splitlines():
