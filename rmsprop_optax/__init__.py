@@ -1,6 +1,6 @@
 """RMSprop, exactly: one rule, every framework's dialect of it, at any precision, at any scale."""
 
-from rmsprop_optax import checkpoint, diagnostics, dialects, plots, recipes, sweep
+from rmsprop_optax import checkpoint, compression, diagnostics, dialects, plots, recipes, sweep
 from rmsprop_optax.alias import Variant, rmsprop
 from rmsprop_optax.transform import ScaleByRmsState, scale_by_rms
 
@@ -8,6 +8,7 @@ __all__ = [
     "ScaleByRmsState",
     "Variant",
     "checkpoint",
+    "compression",
     "diagnostics",
     "dialects",
     "plots",

@@ -11,7 +11,17 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parent.parent / "rmsprop_optax"
 FILES = {path.relative_to(PACKAGE).as_posix().removesuffix(".py"): path for path in PACKAGE.rglob("*.py")}
 ARROWS = {
-    "__init__": {"alias", "checkpoint", "diagnostics", "dialects", "plots", "recipes", "sweep", "transform"},
+    "__init__": {
+        "alias",
+        "checkpoint",
+        "compression",
+        "diagnostics",
+        "dialects",
+        "plots",
+        "recipes",
+        "sweep",
+        "transform",
+    },
     "alias": {"checks", "transform", "value"},
     "transform": {"checks", "value"},
     "dialects/__init__": {
@@ -60,6 +70,9 @@ ARROWS = {
     "recipes/agents": {"checks", "value", "dialects", "dialects.assemble", "recipes.rates"},
     "recipes/networks": {"checks", "value", "dialects", "dialects.assemble", "recipes.rates"},
     "recipes/rates": {"checks", "dialects.assemble"},
+    "compression": {"codecs", "master_weights", "value"},
+    "master_weights": {"checks", "codecs", "value"},
+    "codecs": set(),
     "checks": set(),
     "value": set(),
     "diagnostics": {"checks"},

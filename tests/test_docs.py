@@ -17,6 +17,7 @@ EXAMPLES = {path.name: path for path in sorted((ROOT / "examples").glob("*.py"))
 QUICK = {
     "char_rnn.py": ["--steps", "20"],
     "digits.py": ["--steps", "20", "--out", "."],
+    "low_memory.py": ["--steps", "20", "--out", "."],
     "nnx_diagnostics.py": ["--steps", "20", "--out", "."],
     "note_claims.py": ["--quick", "--out", "."],
     "port_from_torch.py": ["--steps", "12"],

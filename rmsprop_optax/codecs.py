@@ -1,0 +1,261 @@
+"""A codec is how one moment is kept between two steps: `encode` and `decode`, element by element.
+
+It knows nothing of the optimizer. Nearest rounding freezes a slow average, so `encode` takes dither bits, and rounds up
+where they and the fraction that is lost carry: the average of what is kept is the average of what came. The bits follow
+low-discrepancy sequences in time, which are hashed in space and anew every 128 steps: less noise than random bits, and
+cheaper. All of it is integer arithmetic on the bits of float32, the same on every device.
+"""
+
+import dataclasses
+import math
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """How one moment is kept between two steps.
+
+    A codec is hashable and not callable (`optax.inject_hyperparams` takes what can be called for a schedule); a frozen
+    dataclass is both. `encode(decode(codes), bits)` must be `codes` for all `bits`: that keeps a leaf as it is where
+    there is no gradient.
+    """
+
+    dtype: Any
+    """What the codes are kept in, such as `jnp.uint8`."""
+
+    relative_to: str | None
+    """The field of the same state by whose root the moment is divided before `encode` sees it; None for no field."""
+
+    def encode(self, x: jax.Array, bits: jax.Array) -> jax.Array:
+        """Return the codes of a moment, float32, given dither bits of its shape: uint32, anything in their range."""
+        ...
+
+    def decode(self, codes: jax.Array) -> jax.Array:
+        """Return the moment that codes stand for, in float32."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class RmsByte:
+    r"""Keep a mean square in one byte: the byte is a logarithm of its root, without blocks and without scales.
+
+    With :math:`r = \sqrt{\nu}`, code 0 is :math:`r = 0`. The other 255 are a grid that has 8 points an octave inside
+    the window and 1 outside; the code is the grid point below :math:`r` or the one above it, by the dither, so that
+    :math:`\log r` is right on average:
+
+    .. math::
+        r_c = 2^{e} (1 + k/8), \quad k = 0 \dots 7, \quad 2^a \le r_c < 2^b; \qquad r_c = 2^{e} \text{ elsewhere}
+
+    With the default window the grid ends at 1.4e-14 and 4096. What lies beyond counts as its end, infinity too, and NaN
+    as 0. A positive `nu` never becomes 0, so it stays apart from an element that was never touched.
+
+    Args:
+      window: The exponents :math:`(a, b)` of the window's ends, in units of :math:`\log_2 r`. Integers. It may be 24 to
+        31 octaves wide; the points that are left lie outside, three of five below. Structure.
+
+    Raises:
+      TypeError: Exponents that are not integers.
+      ValueError: A window too narrow or too wide, or so far out that `nu` leaves float32's range.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from rmsprop_optax import compression
+      >>> codec = compression.RmsByte()
+      >>> codes = codec.encode(jnp.array([0.0, 1e-6, 0.25]), jnp.zeros(3, jnp.uint32))
+      >>> print(codes, codec.decode(codes))
+      [  0 163 235] [0.000000e+00 9.536743e-07 2.500000e-01]
+    """
+
+    window: tuple[int, int] = (-28, 0)
+
+    dtype: ClassVar[Any] = jnp.uint8
+    relative_to: ClassVar[None] = None
+
+    def __post_init__(self):
+        pair = self.window
+        if not (isinstance(pair, tuple) and len(pair) == 2 and all(type(end) is int for end in pair)):
+            raise TypeError(
+                f"`window` must be two integers, the exponents of its ends, such as (-28, 0), got {pair!r}."
+            )
+        octaves = pair[1] - pair[0]
+        if not 24 <= octaves <= 31:
+            raise ValueError(f"`window` must be 24 to 31 octaves wide, such as (-28, 0), got {pair} with {octaves}.")
+        lowest, highest = pair[0] - self._below, pair[1] + 254 - 8 * octaves - self._below
+        if lowest < -62 or highest > 62:
+            raise ValueError(
+                f"`window` must keep all codes within 2^-62 and 2^62, so that nu is a normal float32, got {pair} with "
+                f"codes from 2^{lowest} to 2^{highest}."
+            )
+
+    @property
+    def _below(self) -> int:
+        """How many grid points lie below the window."""
+        return (254 - 8 * (self.window[1] - self.window[0])) * 3 // 5
+
+    @property
+    def _origin(self) -> int:
+        """The bits of the window's lower end as a float32."""
+        return (127 + self.window[0]) << 23
+
+    def encode(self, x: jax.Array, bits: jax.Array) -> jax.Array:
+        """Return the codes of a mean square, float32 and at least 0, given dither bits of its shape, uint32."""
+        r = jnp.sqrt(x)
+        # Fixed point, a code being 2^20. A root wrong by 3 units in its last place still meets its grid point.
+        z = ((_bits_of(r) + 4) & ~7) - self._origin
+        width = (self.window[1] - self.window[0]) << 23
+        z = jnp.clip(z, 0, width) + (jnp.minimum(z, 0) >> 3) + (jnp.maximum(z - width, 0) >> 3) + (self._below << 20)
+        # Between two points this far is linear in r: a parabola, zero at both, makes it linear in log r.
+        fraction = (z >> 10) & 1023
+        z = z + ((fraction * (1024 - fraction) * 11) >> 8)
+        up = (bits >> 12).astype(jnp.int32)
+        return jnp.where(r > 0, jnp.clip((z + up) >> 20, 0, 254) + 1, 0).astype(self.dtype)
+
+    def decode(self, codes: jax.Array) -> jax.Array:
+        """Return the mean square that codes stand for, in float32."""
+        z = (codes.astype(jnp.int32) - (1 + self._below)) << 20
+        width = (self.window[1] - self.window[0]) << 23
+        z = jnp.clip(z, 0, width) + (jnp.minimum(z, 0) << 3) + (jnp.maximum(z - width, 0) << 3)
+        r = _float_of(z + self._origin)
+        return jnp.where(codes == 0, 0.0, r * r)
+
+
+@dataclasses.dataclass(frozen=True)
+class SignedByte:
+    r"""Keep a momentum or a mean in one signed byte: equal steps near 0, relative ones further out.
+
+    The code counts the grid points between 0 and the moment :math:`m`. There are 16 an octave of :math:`|m|/s + 1/4`,
+    :math:`s` being `unit`: a step is :math:`s/64` near 0 and about a sixteenth of :math:`|m|` far out. The grid ends at
+    :math:`\pm 61 s`; what lies beyond counts as its end, and NaN as 0. By the dither, :math:`m` is right on average.
+
+    A byte has no room for a scale, so `unit` must be about the size of what is kept. That is 1 for a moment relative to
+    the root of `nu`, and for the `trace` of `rmsprop` with `lr_in_momentum=False`. For the `trace` of `rmsprop` as it
+    comes it is the learning rate; where a schedule takes that far below `unit`, use `BFloat16` instead.
+
+    Args:
+      unit: :math:`s`, within 2^-100 and 2^100, in units of what is kept; the nearest power of 2 serves. A Python or
+        NumPy number. Structure.
+      relative_to: None, or "nu" to keep the moment divided by the root of `nu`: the choice for `mu`, both of a centered
+        RMSprop and of Adam. Structure.
+
+    Raises:
+      ValueError: A unit out of range.
+      TypeError: A unit that is no number; a field's name that is no string.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from rmsprop_optax import compression
+      >>> codec = compression.SignedByte()
+      >>> codes = codec.encode(jnp.array([0.0, -0.015625, 1.75]), jnp.zeros(3, jnp.uint32))
+      >>> print(codes, codec.decode(codes))
+      [ 0 -1 48] [ 0.       -0.015625  1.75    ]
+    """
+
+    unit: float = 1.0
+    relative_to: str | None = None
+
+    dtype: ClassVar[Any] = jnp.int8
+
+    def __post_init__(self):
+        if isinstance(self.unit, bool) or not isinstance(self.unit, int | float | np.integer | np.floating):
+            raise TypeError(f"`unit` must be a number within 2^-100 and 2^100, got {self.unit!r}.")
+        if not 2.0**-100 <= self.unit <= 2.0**100:
+            raise ValueError(f"`unit` must be a number within 2^-100 and 2^100, got {self.unit!r}.")
+        if not (self.relative_to is None or isinstance(self.relative_to, str)):
+            raise TypeError(f'`relative_to` must be None or the name of a field, say "nu", got {self.relative_to!r}.')
+
+    def encode(self, x: jax.Array, bits: jax.Array) -> jax.Array:
+        """Return the codes of a moment, float32, given dither bits of its shape, uint32."""
+        # Fixed point, a code being 2^19. A value wrong by 3 units in its last place still meets its grid point.
+        z = ((_bits_of(jnp.abs(x) * (1 / self._scale) + 0.25) + 4) & ~7) - _QUARTER
+        code = jnp.minimum((z + (bits >> 13).astype(jnp.int32)) >> 19, 128)
+        signed = jnp.where(x > 0, jnp.minimum(code, 127), jnp.where(x < 0, -code, 0))
+        return signed.astype(self.dtype)
+
+    def decode(self, codes: jax.Array) -> jax.Array:
+        """Return the moment that codes stand for, in float32."""
+        codes = codes.astype(jnp.int32)
+        magnitude = (_float_of((jnp.abs(codes) << 19) + _QUARTER) - 0.25) * self._scale
+        return jnp.where(codes < 0, -magnitude, magnitude)
+
+    @property
+    def _scale(self) -> float:
+        return 2.0 ** round(math.log2(self.unit))
+
+
+@dataclasses.dataclass(frozen=True)
+class BFloat16:
+    """Keep any moment in bfloat16, rounded up or down by the dither: two bytes, with a twentieth of the byte's noise.
+
+    A finite value beyond bfloat16's range counts as the end of that range. Infinity and NaN stay what they are.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from rmsprop_optax import compression
+      >>> codec = compression.BFloat16()
+      >>> [float(codec.encode(jnp.float32(1.001), jnp.uint32(bits))) for bits in (0, 2**32 - 1)]
+      [1.0, 1.0078125]
+    """
+
+    dtype: ClassVar[Any] = jnp.bfloat16
+    relative_to: ClassVar[None] = None
+
+    def encode(self, x: jax.Array, bits: jax.Array) -> jax.Array:
+        """Return a moment, float32, in bfloat16, given dither bits of its shape, uint32."""
+        return truncate(x, 16, bits).astype(self.dtype)
+
+    def decode(self, codes: jax.Array) -> jax.Array:
+        """Return a moment in float32."""
+        return codes.astype(jnp.float32)
+
+
+def truncate(x: jax.Array, dropped: int, bits: jax.Array) -> jax.Array:
+    """Round float32 up or down, by the dither, to numbers whose last `dropped` bits are 0; infinity and NaN stay."""
+    kept = ~((1 << dropped) - 1) & 0xFFFFFFFF
+    largest = float(np.array(0x7F7FFFFF & kept, np.uint32).view(np.float32))
+    raw = jax.lax.bitcast_convert_type(jnp.clip(x, -largest, largest), jnp.uint32)
+    rounded = (raw + (bits >> (32 - dropped))) & jnp.uint32(kept)
+    return jnp.where(jnp.isfinite(x), _float_of(rounded), x)
+
+
+def dither(x: jax.Array, number: jax.Array, count: jax.Array) -> jax.Array:
+    """Return dither bits, uint32, for the elements of a leaf; other leaves have other numbers, `count` is the step.
+
+    Multiples of an irrational number's fraction fill the range evenly, step by step. A decay or exactly periodic
+    gradients may resonate with one such number, so each element hashes which of four it takes, the golden ratio's
+    fraction or that of the root of 7, up or down, and where it starts; and hashes anew every 128 steps.
+    """
+    step, epoch = count.astype(jnp.uint32), (count >> 7).astype(jnp.uint32)
+    start = _mix(_index(x) + (number.astype(jnp.uint32) * jnp.uint32(0x85EBCA6B) + epoch * jnp.uint32(0xC2B2AE35)))
+    moved = step * jnp.where((start & 32) == 0, jnp.uint32(0x9E3779B9), jnp.uint32(0xA54FF53B))
+    return start + jnp.where((start & 64) == 0, moved, ~moved)
+
+
+def _index(x: jax.Array) -> jax.Array:
+    """Number the elements of an array in order, without flattening it, so that it may stay sharded."""
+    index, stride = jnp.zeros(x.shape, jnp.uint32), 1
+    for axis in reversed(range(x.ndim)):
+        index += jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis) * jnp.uint32(stride % 2**32)
+        stride *= x.shape[axis]
+    return index
+
+
+def _mix(x: jax.Array) -> jax.Array:
+    """Hash 32 bits to 32, one to one; the constants are from Wellons' hash-prospector, its `lowbias32`."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
+    return x ^ (x >> 16)
+
+
+def _bits_of(x: jax.Array) -> jax.Array:
+    return jax.lax.bitcast_convert_type(x, jnp.int32)
+
+
+def _float_of(bits: jax.Array) -> jax.Array:
+    return jax.lax.bitcast_convert_type(bits, jnp.float32)
+
+
+_QUARTER = 125 << 23  # the bits of 0.25 as a float32

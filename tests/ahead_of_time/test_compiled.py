@@ -1,0 +1,71 @@
+"""On an H100 and a TPU v5e: one kernel a leaf, no temporary of a leaf's size, no collective under sharding.
+
+pytest -m ahead_of_time tests/ahead_of_time
+"""
+
+import functools
+import importlib.util
+import json
+import math
+import os
+import pathlib
+import subprocess
+import sys
+
+import compiled
+import pytest
+
+pytestmark = pytest.mark.ahead_of_time
+COMPILER = {"h100": "jax_plugins.xla_cuda12", "v5e": "libtpu"}
+SCRIPT = pathlib.Path(__file__).parent / "compiled.py"
+
+
+@functools.cache
+def found(target):
+    """Compile everything for a target, in a process of its own, and return what the compiler made of it."""
+    try:
+        missing = importlib.util.find_spec(COMPILER[target]) is None
+    except ModuleNotFoundError:
+        missing = True
+    if missing:
+        pytest.skip(f"{COMPILER[target]} is not installed: README.md beside this file says how")
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run([sys.executable, SCRIPT, target], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {line["devices"] for line in lines} == {1, 4}
+    return lines
+
+
+@pytest.mark.parametrize("target", COMPILER)
+def test_no_collective_under_sharding(target):
+    for line in found(target):
+        assert line["collectives"] == [], line
+
+
+@pytest.mark.parametrize("target", COMPILER)
+def test_no_temporary_of_a_leaf_s_size(target):
+    for line in found(target):
+        if target == "h100" or "weights" not in line["case"]:
+            assert line["temporary bytes"] < line["smallest leaf's bytes"] / 8, line
+
+
+def test_low_halves_need_no_more_temporaries_on_a_tpu_than_they_keep():
+    """XLA splits the update there; a float32 copy of the weights would be 4 bytes a parameter."""
+    size = sum(math.prod(shape) for shape in compiled.SHAPES.values())
+    for line in found("v5e"):
+        if "weights" in line["case"]:
+            low_bits = int(line["case"].split("+")[1])
+            assert line["temporary bytes"] <= low_bits / 8 * size / line["devices"] * 1.01, line
+
+
+def test_one_kernel_a_leaf_on_the_gpu():
+    for line in found("h100"):
+        assert line["kernels a leaf"] == 1, line
+
+
+def test_what_else_runs_on_the_gpu_is_no_larger_than_an_axis():
+    """A few numbers of the step, and the multiples of an axis's stride."""
+    for line in found("h100"):
+        assert line["smaller kernels"] <= 5 * 3, line
+        assert line["largest small kernel"] <= 8192, line

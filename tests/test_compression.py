@@ -1,0 +1,518 @@
+"""`compressed`: any transformation's moments in codes, wherever they sit, and nothing else changed."""
+
+import functools
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from bitwise import same
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from rmsprop_optax import compression, rmsprop, scale_by_rms
+from rmsprop_optax.compression import BFloat16, CompressedState, RmsByte, SignedByte, compressed, decompress, recompress
+
+PARAMS = {"w": jnp.full((4, 6), 0.5, jnp.float32), "b": {"x": jnp.ones(5), "y": jnp.ones(())}}
+BYTE = {"nu": RmsByte()}
+BYTES = {"nu": RmsByte(), "mu": SignedByte(relative_to="nu")}
+ALL = {"nu": RmsByte(), "mu": SignedByte(relative_to="nu"), "trace": SignedByte(0.1)}
+MASK = {"w": True, "b": {"x": False, "y": True}}
+LABELS = {"w": "a", "b": {"x": "b", "y": "a"}}
+ROWS = {
+    "plain": (rmsprop(0.1), BYTE),
+    "bfloat16": (rmsprop(0.1), {"nu": BFloat16()}),
+    "corrected": (rmsprop(0.1, bias_correction=True), BYTE),
+    "everything": (rmsprop(0.1, centered=True, momentum=0.9, nesterov=True, weight_decay=0.1), ALL),
+    "only the trace": (rmsprop(0.1, momentum=0.9), {"trace": BFloat16()}),
+    "scale_by_rms": (scale_by_rms(centered=True), BYTES),
+    "optax.rmsprop": (optax.rmsprop(0.1, momentum=0.9), {"nu": RmsByte(), "trace": SignedByte(0.1)}),
+    "optax.adam": (optax.adam(0.1), BYTES),
+    "optax.adam, bfloat16": (optax.adam(0.1), {"nu": BFloat16(), "mu": BFloat16()}),
+    "chain": (optax.chain(optax.clip(1.0), optax.scale_by_adam(), optax.scale_by_learning_rate(0.1)), BYTES),
+    "schedule": (rmsprop(optax.linear_schedule(0.1, 0.0, 10), momentum=0.9), {"nu": RmsByte(), "trace": BFloat16()}),
+    "masked": (optax.masked(rmsprop(0.1), MASK), BYTE),
+    "partition": (optax.partition({"a": rmsprop(0.1), "b": optax.adam(0.1)}, LABELS), BYTE),
+    "multisteps": (optax.MultiSteps(rmsprop(0.1), 2).gradient_transformation(), BYTE),
+    "lookahead-like": (
+        optax.chain(optax.ema(0.9), rmsprop(0.1, momentum=0.5)),
+        {"nu": BFloat16(), "trace": BFloat16()},
+    ),
+}
+rows = pytest.mark.parametrize(("tx", "codecs"), ROWS.values(), ids=ROWS)
+
+
+def gradients(steps, params=PARAMS, seed=0):
+    rng = np.random.default_rng(seed)
+    return [
+        jax.tree.map(
+            lambda p: jnp.asarray(0.02 * rng.normal(size=p.shape) * np.exp(rng.normal(size=p.shape)), p.dtype), params
+        )
+        for _ in range(steps)
+    ]
+
+
+def train(tx, grads, params=PARAMS, state=None):
+    """Return the parameters and the state after the last step."""
+    state, update = tx.init(params) if state is None else state, jax.jit(tx.update)
+    for g in grads:
+        updates, state = update(g, state, params)
+        params = optax.apply_updates(params, updates)
+    return params, state
+
+
+@rows
+def test_a_step_is_the_bare_one_between_decoding_and_encoding(tx, codecs):
+    packed = compressed(tx, **codecs)
+    grads = gradients(6)
+    _, state = train(packed, grads[:-1])
+    updates, after = jax.jit(packed.update)(grads[-1], state, PARAMS)
+    inner = decompress(state, **codecs).inner_state
+    expected, bare = jax.jit(tx.update)(grads[-1], inner, PARAMS)
+    for ours, theirs in zip(jax.tree.leaves(updates), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
+    opened = decompress(after, **codecs).inner_state
+    for name, codec in codecs.items():
+        pairs = zip(optax.tree.get_all_with_path(opened, name), optax.tree.get_all_with_path(bare, name), strict=True)
+        for (_, ours), (_, theirs) in pairs:
+            for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+                step = {jnp.uint8: 0.27, jnp.int8: 0.07, jnp.bfloat16: 0.008}[
+                    codec.dtype
+                ]  # of nu; a byte's root has .125
+                np.testing.assert_allclose(a, b, rtol=step, atol=0.15 if codec.dtype == jnp.int8 else 0)
+
+
+@rows
+def test_the_state_is_plain_arrays_in_the_codecs_dtypes_whose_types_never_change(tx, codecs):
+    packed, bare = compressed(tx, **codecs), tx.init(PARAMS)
+    state = packed.init(PARAMS)
+    for name, codec in codecs.items():
+        kept = [tree for _, tree in optax.tree.get_all_with_path(state, name)]
+        whole = [tree for _, tree in optax.tree.get_all_with_path(bare, name)]
+        assert jax.tree.map(jnp.shape, kept) == jax.tree.map(jnp.shape, whole)
+        assert {leaf.dtype for leaf in jax.tree.leaves(kept)} == {jnp.dtype(codec.dtype)}
+    _, after = packed.update(gradients(1)[0], state, PARAMS)
+    assert jax.tree.map(jax.typeof, state) == jax.tree.map(jax.typeof, after)
+    assert after.count == 1
+
+
+@functools.cache
+def recorded(steps=400):
+    """Train a classifier of digits in float32, and return its gradients: one array, a row a step."""
+    datasets = pytest.importorskip("sklearn.datasets")
+    images, labels = datasets.load_digits(return_X_y=True)
+    images, labels = jnp.asarray(images / 16, jnp.float32), jnp.asarray(labels)
+    keys = jax.random.split(jax.random.key(0), 2)
+    params = {"a": jax.random.normal(keys[0], (64, 24)) / 8, "b": jax.random.normal(keys[1], (24, 10)) / 5}
+    tx = optax.rmsprop(3e-3)
+
+    def loss(p, at):
+        logits = jax.nn.relu(images[at] @ p["a"]) @ p["b"]
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels[at]).mean()
+
+    def step(carry, key):
+        params, state = carry
+        grads = jax.grad(loss)(params, jax.random.randint(key, (32,), 0, len(labels)))
+        updates, state = tx.update(grads, state)
+        flat = jnp.concatenate([g.ravel() for g in jax.tree.leaves(grads)])
+        return (optax.apply_updates(params, updates), state), flat
+
+    keys = jax.random.split(jax.random.key(1), steps)
+    return np.asarray(jax.jit(lambda carry: jax.lax.scan(step, carry, keys)[1])((params, tx.init(params))))
+
+
+@pytest.mark.parametrize(
+    ("codec", "decay", "error", "gain", "amp"),
+    [
+        (RmsByte(), 0.9, 0.07, 0.01, (0.4, 2.5)),
+        (RmsByte(), 0.99, 0.12, 0.01, (0.4, 2.5)),
+        (RmsByte(), 0.999, 0.14, 0.01, (0.4, 2.5)),
+        (BFloat16(), 0.9, 0.003, 0.001, (0.9, 1.1)),
+        (BFloat16(), 0.99, 0.008, 0.001, (0.9, 1.1)),
+        (BFloat16(), 0.999, 0.012, 0.001, (0.9, 1.1)),
+    ],
+    ids=str,
+)
+def test_updates_on_recorded_gradients_are_near_float64_s_and_right_on_average(codec, decay, error, gain, amp):
+    grads = recorded()
+    tx = compressed(scale_by_rms(decay, eps=0.0), nu=codec)
+    run = jax.jit(lambda g: jax.lax.scan(lambda s, x: tx.update(x, s)[::-1], tx.init(g[0]), g)[1])
+    ours = np.asarray(run(grads), np.float64)
+    nu, expected = np.zeros(grads.shape[1]), []
+    for g in grads.astype(np.float64):
+        nu = decay * nu + (1 - decay) * g * g
+        expected.append(np.divide(g, np.sqrt(nu), out=np.zeros_like(g), where=np.sqrt(nu) >= 2.0**-28))
+    expected = np.array(expected)
+    ours[expected == 0] = 0  # outside the window
+    assert np.sqrt(((ours - expected) ** 2).sum() / (expected**2).sum()) <= error
+    assert abs((ours * expected).sum() / (expected**2).sum() - 1) <= gain
+    ratio = ours[expected != 0] / expected[expected != 0]
+    assert amp[0] <= ratio.min() <= ratio.max() <= amp[1]
+
+
+def test_bytes_a_parameter_are_counted_from_the_arrays():
+    params = {"w": jnp.ones((64, 32)), "b": jnp.ones(32)}
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+
+    def cost(tx):
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(tx.init(params)) if leaf.ndim) / size
+
+    assert cost(rmsprop(0.1)) == 4
+    assert cost(compressed(rmsprop(0.1), **BYTE)) == 1
+    assert cost(compressed(rmsprop(0.1), nu=BFloat16())) == 2
+    assert cost(compressed(rmsprop(0.1, centered=True, momentum=0.9), **ALL)) == 3
+    assert cost(compressed(optax.adam(0.1), **BYTES)) == 2
+
+
+def test_a_none_gradient_keeps_every_code():
+    tx = compressed(rmsprop(0.1, centered=True, momentum=0.9), **ALL)
+    params, state = train(tx, gradients(3))
+    g = gradients(1)[0]
+    updates, after = tx.update({"w": None, "b": g["b"]}, state, params)
+    moved = optax.apply_updates(params, updates)
+    assert same(moved["w"], params["w"])
+    for name in ALL:
+        assert same(optax.tree.get(after, name)["w"], optax.tree.get(state, name)["w"])
+        assert not same(optax.tree.get(after, name)["b"], optax.tree.get(state, name)["b"])
+
+
+def test_a_trace_that_optax_drops_at_a_none_gradient_is_kept():
+    tx = compressed(optax.trace(0.9), trace=BFloat16())
+    state = tx.init(PARAMS)
+    _, state = tx.update(gradients(1)[0], state)
+    _, after = tx.update({"w": None, "b": PARAMS["b"]}, state)
+    assert same(after.inner_state.trace["w"], state.inner_state.trace["w"])
+
+
+def test_a_nan_gradient_does_not_stay():
+    tx = compressed(rmsprop(0.1), **BYTE)
+    state = tx.init(jnp.ones(2))
+    updates, state = tx.update(jnp.array([jnp.nan, 1.0]), state)
+    assert np.isnan(updates[0])
+    updates, state = tx.update(jnp.ones(2), state)
+    assert np.isfinite(updates).all()
+
+
+def test_a_scan_equals_a_loop_bit_for_bit():
+    tx = compressed(rmsprop(0.1, centered=True, momentum=0.9), **ALL)
+    grads = gradients(5)
+
+    def step(carry, g):
+        updates, state = tx.update(g, carry[1], carry[0])
+        return (optax.apply_updates(carry[0], updates), state), None
+
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *grads)
+    scanned, _ = jax.jit(lambda carry: jax.lax.scan(step, carry, stacked))((PARAMS, tx.init(PARAMS)))
+    assert same(optax.tree.get(scanned[1], "nu"), optax.tree.get(train(tx, grads)[1], "nu"))
+
+
+def test_members_under_vmap_have_the_codes_that_they_would_have_alone():
+    tx = compressed(rmsprop(0.1, momentum=0.9), nu=RmsByte(), trace=BFloat16())
+    members = [gradients(4, seed=seed) for seed in range(3)]
+
+    def final(grads):
+        state = tx.init(PARAMS)
+        for g in grads:
+            _, state = tx.update(g, state)
+        return state
+
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
+    together = jax.jit(jax.vmap(final))(stacked)
+    for i, grads in enumerate(members):
+        assert same(jax.tree.map(lambda leaf, i=i: leaf[i], together), jax.jit(final)(grads))
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_multisteps_accumulates_outside_and_inside(inside):
+    grads = gradients(4)
+    if inside:
+        tx = optax.MultiSteps(compressed(rmsprop(0.1), **BYTE), 2).gradient_transformation()
+    else:
+        tx = compressed(optax.MultiSteps(rmsprop(0.1), 2).gradient_transformation(), **BYTE)
+    params, state = train(tx, grads)
+    halves = [jax.tree.map(lambda a, b: (a + b) / 2, *grads[i : i + 2]) for i in (0, 2)]
+    expected, _ = train(rmsprop(0.1), halves)
+    assert optax.tree.get_all_with_path(state, "nu")[0][1]["w"].dtype == np.uint8
+    for ours, theirs in zip(jax.tree.leaves(params), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=0.1 * 0.15 * 3)
+    assert not same(params, PARAMS)
+
+
+def test_hyperparameters_are_injected_around_it_and_into_it():
+    outside = optax.inject_hyperparams(lambda learning_rate: compressed(rmsprop(learning_rate), **BYTE))(0.1)
+    inside = compressed(optax.inject_hyperparams(rmsprop)(0.1), **BYTE)
+    grads = gradients(3)
+    (a, first), (b, second) = train(outside, grads), train(inside, grads)
+    assert optax.tree.get(first, "nu")["w"].dtype == optax.tree.get(second, "nu")["w"].dtype == np.uint8
+    np.testing.assert_allclose(a["w"], b["w"], atol=0.1 * 0.15 * 3)
+    assert not same(a, PARAMS)
+    first.hyperparams["learning_rate"] = jnp.zeros_like(first.hyperparams["learning_rate"])
+    updates, _ = outside.update(grads[0], first)
+    assert (updates["w"] == 0).all()
+
+
+def test_masked_leaves_keep_no_codes():
+    for tx in (
+        optax.masked(compressed(rmsprop(0.1), **BYTE), MASK),
+        compressed(optax.masked(rmsprop(0.1), MASK), **BYTE),
+    ):
+        params, state = train(tx, gradients(3))
+        assert [leaf.shape for leaf in jax.tree.leaves(state) if leaf.dtype == np.uint8] == [(), (4, 6)]
+        plain, _ = train(optax.masked(rmsprop(0.1), MASK), gradients(3))
+        assert same(params["b"]["x"], plain["b"]["x"])
+
+
+def test_fields_of_parameters_with_a_moment_s_name_are_no_moments():
+    equinox = pytest.importorskip("equinox")
+
+    class Encoder(equinox.Module):
+        mu: jax.Array
+        trace: jax.Array
+
+    params = Encoder(jnp.ones(3), jnp.ones(2))
+    tx = compressed(optax.MultiSteps(optax.adam(0.1), 2).gradient_transformation(), **BYTES)
+    state = tx.init(params)
+    _, state = tx.update(params, state, params)
+    assert state.inner_state.acc_grads.mu.dtype == np.float32
+    assert optax.tree.get(state.inner_state.inner_opt_state, "nu").mu.dtype == np.uint8
+
+
+def test_the_types_hold_under_strict_promotion_and_donation():
+    params = {"w": jnp.ones((8, 4), jnp.bfloat16), "b": jnp.ones(4)}
+    tx = compressed(rmsprop(0.1, centered=True, momentum=0.9), **ALL)
+    traces = []
+
+    def step(params, state, grads):
+        traces.append(1)
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    with jax.numpy_dtype_promotion("strict"):
+        run, state = jax.jit(step, donate_argnums=(0, 1)), tx.init(params)
+        for g in gradients(3, params):
+            params, state = run(params, state, g)
+    assert len(traces) == 1
+    assert params["w"].dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("name", ["everything", "bfloat16"])
+def test_eight_devices_make_the_bits_of_one_and_no_collective(kind, compiled, name):
+    tx, codecs = ROWS[name]
+    tx = compressed(tx, **codecs)
+    mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(kind, kind))
+    specs = {"a": ("x", "y"), "b": ("y",), "c": (None, "x", None), "d": (("x", "y"), None), "e": ()}
+    shapes = {"a": (12, 10), "b": (6,), "c": (3, 20, 5), "d": (24, 7), "e": (9, 11)}
+    params = {leaf: jnp.full(shape, 0.5) for leaf, shape in shapes.items()}
+    places = {leaf: NamedSharding(mesh, PartitionSpec(*spec)) for leaf, spec in specs.items()}
+    grads = gradients(4, params)
+
+    def step(params, state, grads):
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    run, one, many = jax.jit(step), params, jax.device_put(params, places)
+    state, sharded = tx.init(one), (jax.jit(tx.init) if compiled else tx.init)(many)
+    for moment in codecs:
+        for leaf, codes in optax.tree.get(sharded, moment).items():
+            assert codes.sharding.is_equivalent_to(places[leaf], codes.ndim)
+    for g in grads:
+        one, state = run(one, state, g)
+        many, sharded = run(many, sharded, jax.device_put(g, places))
+    assert same(one, jax.device_get(many))
+    assert same(state, jax.device_get(sharded))
+    text = run.lower(many, sharded, jax.device_put(grads[0], places)).compile().as_text()
+    for collective in ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter"):
+        assert collective not in text
+
+
+@pytest.mark.parametrize("kind", ["pickle", "msgpack", "orbax", "numpy"])
+def test_a_restored_state_resumes_bit_for_bit(kind, tmp_path):
+    tx = compressed(rmsprop(0.1, centered=True, momentum=0.9), nu=RmsByte(), mu=BFloat16(), trace=SignedByte(0.1))
+    grads = gradients(6)
+    whole, _ = train(tx, grads)
+    params, state = train(tx, grads[:3])
+    if kind == "pickle":
+        restored = pickle.loads(pickle.dumps(jax.device_get(state)))
+    elif kind == "numpy":
+        restored = jax.tree.map(np.array, state)
+    elif kind == "msgpack":
+        serialization = pytest.importorskip("flax.serialization")
+        restored = serialization.from_bytes(tx.init(params), serialization.to_bytes(state))
+    else:
+        orbax = pytest.importorskip("orbax.checkpoint")
+        with orbax.StandardCheckpointer() as checkpointer:
+            checkpointer.save(tmp_path / "state", state)
+            checkpointer.wait_until_finished()
+            restored = checkpointer.restore(tmp_path / "state", tx.init(params))
+    assert same(restored, state)
+    resumed, _ = train(tx, grads[3:], params, restored)
+    assert same(resumed, whole)
+
+
+def test_a_step_is_exported_and_loaded_again():
+    tx = compressed(rmsprop(0.1), **BYTE)
+    g, state = gradients(1)[0], tx.init(PARAMS)
+    exported = jax.export.export(jax.jit(tx.update))(g, state)
+    again = jax.export.deserialize(exported.serialize())
+    assert same(again.call(g, state), jax.jit(tx.update)(g, state))
+
+
+def nnx_parameters(tx):
+    nnx = pytest.importorskip("flax.nnx")
+    model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer):
+        optimizer.update(model, nnx.grad(lambda model: jnp.mean((model(jnp.ones((4, 3))) - 1) ** 2))(model))
+
+    for _ in range(5):
+        step(model, optimizer)
+    codes = [leaf for leaf in jax.tree.leaves(nnx.state(optimizer)) if leaf.dtype == np.uint8]
+    return nnx.state(model, nnx.Param), codes
+
+
+def linen_parameters(tx):
+    nn, train_state = pytest.importorskip("flax.linen"), pytest.importorskip("flax.training.train_state")
+    model = nn.Dense(2)
+    state = train_state.TrainState.create(
+        apply_fn=model.apply, params=model.init(jax.random.key(0), jnp.ones((4, 3))), tx=tx
+    )
+
+    @jax.jit
+    def step(state):
+        loss = lambda params: jnp.mean((state.apply_fn(params, jnp.ones((4, 3))) - 1) ** 2)  # noqa: E731
+        return state.apply_gradients(grads=jax.grad(loss)(state.params))
+
+    for _ in range(5):
+        state = step(state)
+    return state.params, [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.dtype == np.uint8]
+
+
+@pytest.mark.parametrize("framework", [nnx_parameters, linen_parameters], ids=["nnx", "linen"])
+def test_flax_trains_with_codes_as_it_does_without(framework):
+    ours, codes = framework(compressed(rmsprop(0.01), **BYTE))
+    theirs, none = framework(rmsprop(0.01))
+    assert len(codes) == 2
+    assert not none
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, atol=5 * 0.01 * 0.2)
+
+
+@rows
+def test_decompressed_and_compressed_again_is_the_same_state(tx, codecs):
+    _, state = train(compressed(tx, **codecs), gradients(3))
+    opened = decompress(state, **codecs)
+    assert not any(leaf.dtype in (np.uint8, np.int8) for leaf in jax.tree.leaves(opened))
+    assert same(recompress(opened, **codecs), state)
+
+
+def test_a_bare_state_is_compressed_and_a_decompressed_one_goes_on_bare():
+    bare, packed = rmsprop(0.1), compressed(rmsprop(0.1), **BYTE)
+    params, state = train(bare, gradients(3))
+    wrapped = recompress(CompressedState(jnp.int32(3), state), **BYTE)
+    params, state = train(packed, gradients(2), params, wrapped)
+    assert state.count == 5
+    train(bare, gradients(1), params, decompress(state, **BYTE).inner_state)
+
+
+def test_every_compressed_state_in_a_larger_one_is_decompressed():
+    tx = optax.partition({"a": compressed(rmsprop(0.1), **BYTE), "b": compressed(rmsprop(0.2), **BYTE)}, LABELS)
+    _, state = train(tx, gradients(2))
+    opened = [tree for _, tree in optax.tree.get_all_with_path(decompress(state, **BYTE), "nu")]
+    assert len(opened) == 2
+    assert {leaf.dtype for leaf in jax.tree.leaves(opened)} == {np.dtype("float32")}
+
+
+def test_it_is_a_value():
+    tx = compressed(rmsprop(0.1), **BYTE)
+    assert tx == compressed(rmsprop(0.1), nu=RmsByte())
+    assert tx != compressed(rmsprop(0.1), nu=BFloat16())
+    assert pickle.loads(pickle.dumps(tx)) == tx
+    assert hash(pickle.loads(pickle.dumps(tx))) == hash(tx)
+    assert repr(tx).startswith("compressed(tx=rmsprop(learning_rate=0.1, ")
+    assert repr(tx).endswith("nu=RmsByte(window=(-28, 0)), mu=None, trace=None)")
+
+
+def test_no_codec_at_all_is_refused():
+    for function in (lambda: compressed(rmsprop(0.1)), lambda: decompress(())):
+        with pytest.raises(ValueError, match="Name at least one of `nu`, `mu` and `trace`"):
+            function()
+
+
+@pytest.mark.parametrize("bad", [RmsByte, "uint8", jnp.uint8, 8, lambda x: x], ids=str)
+def test_what_is_no_codec_is_refused(bad):
+    with pytest.raises(TypeError, match="`nu` must be a codec, such as"):
+        compressed(rmsprop(0.1), nu=bad)
+
+
+@pytest.mark.parametrize("bad", [None, 3, rmsprop], ids=str)
+def test_what_is_no_transformation_is_refused(bad):
+    with pytest.raises(TypeError, match="`tx` must be an optax transformation"):
+        compressed(bad, **BYTE)
+
+
+def test_an_unknown_field_is_refused_at_the_call_and_one_that_is_not_kept_at_init():
+    with pytest.raises(TypeError, match="rho"):
+        compressed(rmsprop(0.1), rho=RmsByte())
+    with pytest.raises(ValueError, match="`mu` is no field of the state of this transformation; it has nu"):
+        compressed(rmsprop(0.1), mu=BFloat16()).init(PARAMS)
+    with pytest.raises(ValueError, match="it has none of nu, mu and trace"):
+        compressed(optax.sgd(0.1), **BYTE).init(PARAMS)
+
+
+def test_a_reference_that_is_not_there_or_is_relative_itself_is_refused():
+    with pytest.raises(ValueError, match="`trace` is relative to `loss`"):
+        compressed(rmsprop(0.1), trace=SignedByte(relative_to="loss"))
+    with pytest.raises(ValueError, match="`mu` is relative to `trace`, which must be relative to nothing"):
+        compressed(rmsprop(0.1), mu=SignedByte(relative_to="trace"), trace=SignedByte(relative_to="nu"))
+    with pytest.raises(ValueError, match="kept relative to `nu`, but has none beside it"):
+        compressed(rmsprop(0.1, momentum=0.9), trace=SignedByte(relative_to="nu")).init(PARAMS)
+
+
+def test_complex_and_float64_moments_are_refused_by_their_path():
+    tx = compressed(rmsprop(0.1, momentum=0.9, lr_in_momentum=False), trace=BFloat16())
+    with pytest.raises(TypeError, match=r"`state` at 1/trace/w must be in float32 or less and real .* got complex64"):
+        tx.init({"w": jnp.ones(2, jnp.complex64)})
+    with jax.enable_x64(True), pytest.raises(TypeError, match=r"`state` at 0/nu must be in float32 .* got float64"):
+        compressed(rmsprop(0.1), **BYTE).init(jnp.ones(2, jnp.float64))
+
+
+def test_the_square_of_a_complex_gradient_may_be_in_a_byte():
+    tx = compressed(rmsprop(0.1), **BYTE)
+    params = {"w": jnp.array([1 + 1j, 2.0], jnp.complex64)}
+    updates, state = tx.update(params, tx.init(params))
+    assert updates["w"].dtype == np.complex64
+    assert optax.tree.get(state, "nu")["w"].dtype == np.uint8
+
+
+def test_a_state_of_another_kind_or_another_codec_is_refused():
+    tx = compressed(rmsprop(0.1), **BYTE)
+    state, g = tx.init(PARAMS), gradients(1)[0]
+    with pytest.raises(TypeError, match=r"`state` must be the CompressedState that init made, got builtins\.tuple"):
+        tx.update(g, state.inner_state)
+    with pytest.raises(TypeError, match=r"`state` at 0/nu/\S+ must be the bfloat16 codes of BFloat16\(\), got uint8"):
+        compressed(rmsprop(0.1), nu=BFloat16()).update(g, state)
+    with pytest.raises(TypeError, match="decoded moments go through `recompress`"):
+        tx.update(g, decompress(state, **BYTE))
+
+
+def test_codes_without_a_codec_are_refused_by_their_path():
+    _, state = train(compressed(optax.adam(0.1), **BYTES), gradients(1))
+    with pytest.raises(TypeError, match=r"`state` at 0/mu/\S+ is in codes. Pass mu= the codec it was made with"):
+        decompress(state, **BYTE)
+
+
+def test_a_state_without_codes_is_refused_by_decompress():
+    for state in (rmsprop(0.1).init(PARAMS), (), None):
+        with pytest.raises(ValueError, match="`state` must hold a CompressedState"):
+            decompress(state, **BYTE)
+
+
+def test_the_public_names_are_reached_from_the_module():
+    for name in ("Codec", "RmsByte", "SignedByte", "BFloat16", "compressed", "decompress", "with_master_weights"):
+        assert name in compression.__all__
+        assert getattr(compression, name).__doc__

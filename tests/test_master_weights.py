@@ -1,0 +1,285 @@
+"""bfloat16 parameters that train as float32 ones do, bit for bit, and the two cheaper choices."""
+
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from bitwise import same
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from rmsprop_optax import rmsprop
+from rmsprop_optax.compression import (
+    MasterWeightsState,
+    RmsByte,
+    compressed,
+    export_weights,
+    import_weights,
+    with_master_weights,
+)
+
+BYTE = compressed(rmsprop(1e-2), nu=RmsByte())
+WEIGHTS = {"w": jnp.asarray(np.random.default_rng(0).normal(size=(4, 6)), jnp.float32), "b": jnp.zeros(5, jnp.float32)}
+BF16 = jax.tree.map(lambda w: w.astype(jnp.bfloat16), WEIGHTS)
+INNER = {
+    "plain": rmsprop(1e-2),
+    "byte": BYTE,
+    "decay": rmsprop(1e-2, momentum=0.9, weight_decay=0.1),
+    "sgd": optax.sgd(1e-2, momentum=0.9),
+}
+
+
+def gradients(steps, seed=1):
+    rng = np.random.default_rng(seed)
+    return [jax.tree.map(lambda w: jnp.asarray(rng.normal(size=w.shape), jnp.bfloat16), WEIGHTS) for _ in range(steps)]
+
+
+def train(tx, grads, params, state=None):
+    state, update = tx.init(params) if state is None else state, jax.jit(tx.update)
+    for g in grads:
+        updates, state = update(g, state, params)
+        params = optax.apply_updates(params, updates)
+    return params, state
+
+
+@pytest.mark.parametrize("inner", INNER.values(), ids=INNER)
+def test_with_sixteen_bits_it_is_the_float32_run_bit_for_bit(inner):
+    tx, grads = with_master_weights(inner), gradients(50)
+    params, state = import_weights(WEIGHTS, BF16, tx.init(BF16))
+    assert same(export_weights(params, state), WEIGHTS)
+    params, state = train(tx, grads, params, state)
+    wide = [jax.tree.map(lambda g: g.astype(jnp.float32), g) for g in grads]
+    expected, inner_state = train(inner, wide, WEIGHTS)
+    assert same(export_weights(params, state), expected)
+    assert same(state.inner_state, inner_state)
+    nearest = jax.tree.map(lambda w, p: np.abs(w - p.astype(jnp.float32)) <= 2.0**-8 * np.abs(w), expected, params)
+    assert jax.tree.all(jax.tree.map(np.all, nearest))
+
+
+def test_any_pair_of_weights_lands_exactly():
+    """65,536 pairs: random bits, and steps of every relative size down to the last place."""
+    rng = np.random.default_rng(2)
+    start = rng.integers(0, 2**32, 2**16, dtype=np.uint32).view(np.float32)
+    start = np.where(np.isfinite(start) & (np.abs(start) > 1e-30) & (np.abs(start) < 1e37), start, np.float32(1))
+    ratio = 1 + rng.choice([-1, 1], 2**16) * 2.0 ** rng.uniform(-24, 0, 2**16)
+    goal = (start * ratio).astype(np.float32)
+    goal = np.where(np.abs(goal / start) > 2.0**-15, goal, start)
+    tx = with_master_weights(optax.stateless(lambda steps, params: jax.tree.map(jnp.subtract, steps, params)))
+    low = jnp.asarray(start).astype(jnp.bfloat16)
+    params, state = import_weights(start, low, tx.init(low))
+    assert same(export_weights(params, state), start)
+    updates, state = jax.jit(tx.update)(goal, state, params)
+    reached = start + (goal - start)  # what a float32 run would have: goal to a rounding
+    assert same(export_weights(optax.apply_updates(params, updates), state), reached)
+
+
+@pytest.mark.parametrize(("low_bits", "low", "total"), [(16, "int16", 5), (8, "int8", 4), (0, None, 3)])
+def test_bytes_a_parameter_are_counted_from_the_arrays(low_bits, low, total):
+    tx = with_master_weights(BYTE, low_bits=low_bits)
+    params = {"w": jnp.ones((64, 32), jnp.bfloat16), "b": jnp.ones(32, jnp.bfloat16)}
+    params, state = train(tx, [params] * 2, params)
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert sum(leaf.nbytes for leaf in jax.tree.leaves((params, state)) if leaf.ndim) / size == total
+    assert {str(leaf.dtype) for leaf in jax.tree.leaves(state.low)} == ({low} if low else set())
+
+
+@pytest.mark.parametrize(("low_bits", "error"), [(16, 2e-4), (8, 2e-4), (0, 0.015)])
+def test_steps_far_below_what_bfloat16_resolves_add_up(low_bits, error):
+    tx = with_master_weights(optax.sgd(1e-4), low_bits=low_bits)
+    params, state = train(tx, [jnp.ones(2000, jnp.bfloat16)] * 1000, jnp.ones(2000, jnp.bfloat16))
+    weights = np.asarray(export_weights(params, state), np.float64)
+    assert abs(weights.mean() - 0.9) < error / 10
+    assert np.abs(weights - 0.9).max() < 6 * error
+    rounded, _ = train(optax.sgd(1e-4), [jnp.ones(1, jnp.bfloat16)] * 1000, jnp.ones(1, jnp.bfloat16))
+    assert rounded == 1  # without
+
+
+@pytest.mark.parametrize("low_bits", [16, 8, 0])
+def test_parameters_in_float32_are_left_as_they_are(low_bits):
+    tx = with_master_weights(rmsprop(1e-2), low_bits=low_bits)
+    grads = [jax.tree.map(lambda g: g.astype(jnp.float32), g) for g in gradients(5)]
+    params, state = train(tx, grads, WEIGHTS)
+    expected, _ = train(rmsprop(1e-2), grads, WEIGHTS)
+    assert same(params, expected)
+    assert jax.tree.leaves(state.low) == []
+    mixed, state = train(tx, gradients(3), {"w": BF16["w"], "b": WEIGHTS["b"]})
+    assert [leaf.dtype for leaf in jax.tree.leaves(mixed)] == [jnp.float32, jnp.bfloat16]
+    assert same(export_weights(mixed, state)["b"], mixed["b"])
+
+
+@pytest.mark.parametrize("low_bits", [16, 8, 0])
+def test_a_none_gradient_leaves_the_parameter_and_its_low_half_alone(low_bits):
+    tx = with_master_weights(BYTE, low_bits=low_bits)
+    params, state = train(tx, gradients(3), BF16)
+    updates, after = tx.update(gradients(1)[0] | {"b": None}, state, params)
+    moved = optax.apply_updates(params, updates)
+    before, now = export_weights(params, state), export_weights(moved, after)
+    assert same(now["b"], before["b"])
+    assert not same(now["w"], before["w"])
+
+
+@pytest.mark.parametrize("goal", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("low_bits", [16, 8, 0])
+def test_what_is_not_finite_reaches_the_parameter_and_no_other_element(goal, low_bits):
+    step = jnp.array([goal, 1.0], jnp.float32)
+    tx = with_master_weights(optax.stateless(lambda steps, params: step), low_bits=low_bits)
+    params = jnp.ones(2, jnp.bfloat16)
+    updates, state = tx.update(params, tx.init(params), params)
+    params = optax.apply_updates(params, updates)
+    np.testing.assert_array_equal(params.astype(jnp.float32), [goal, 2.0])
+    np.testing.assert_array_equal(export_weights(params, state), [goal, 2.0])
+
+
+def test_weights_at_the_ends_of_the_range_stay_in_it():
+    params = jnp.array([1e38, -1e38, 1e-30], jnp.bfloat16)
+    largest = float(jnp.finfo(jnp.bfloat16).max)
+    tx = with_master_weights(optax.stateless(lambda s, p: jnp.array([3.4e38, -3.4e38, 1e-39], jnp.float32) - p))
+    updates, state = tx.update(params, tx.init(params), params)
+    params = optax.apply_updates(params, updates)
+    np.testing.assert_array_equal(params[:2].astype(jnp.float32), [largest, -largest])
+    assert np.isfinite(export_weights(params, state)).all()
+
+
+def test_a_scan_and_vmap_equal_loops_bit_for_bit():
+    tx, grads = with_master_weights(BYTE, low_bits=8), gradients(4)
+
+    def step(carry, g):
+        updates, state = tx.update(g, carry[1], carry[0])
+        return (optax.apply_updates(carry[0], updates), state), None
+
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *grads)
+    run = jax.jit(lambda params: jax.lax.scan(step, (params, tx.init(params)), stacked)[0])
+    looped = train(tx, grads, BF16)
+    assert same(run(BF16), looped)
+    pair = jax.tree.map(lambda p: jnp.stack([p, p]), BF16)
+    for i in range(2):
+        assert same(jax.tree.map(lambda leaf, i=i: leaf[i], jax.vmap(run)(pair)), looped)
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+@pytest.mark.parametrize("low_bits", [16, 0])
+def test_eight_devices_make_the_bits_of_one_and_no_collective(kind, low_bits):
+    tx = with_master_weights(BYTE, low_bits=low_bits)
+    mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(kind, kind))
+    places = {"w": NamedSharding(mesh, PartitionSpec("x", "y")), "b": NamedSharding(mesh, PartitionSpec())}
+
+    def step(params, state, grads):
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    run, one, many = jax.jit(step), BF16, jax.device_put(BF16, places)
+    state, sharded = tx.init(one), jax.jit(tx.init)(many)
+    if low_bits:
+        assert sharded.low["w"].sharding.is_equivalent_to(places["w"], 2)
+    for g in gradients(3):
+        one, state = run(one, state, g)
+        many, sharded = run(many, sharded, jax.device_put(g, places))
+    assert same((one, state), jax.device_get((many, sharded)))
+    text = run.lower(many, sharded, jax.device_put(g, places)).compile().as_text()
+    for collective in ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter"):
+        assert collective not in text
+
+
+@pytest.mark.parametrize("kind", ["pickle", "msgpack", "orbax"])
+def test_a_restored_state_resumes_bit_for_bit(kind, tmp_path):
+    tx, grads = with_master_weights(BYTE, low_bits=8), gradients(6)
+    whole = train(tx, grads, BF16)
+    params, state = train(tx, grads[:3], BF16)
+    if kind == "pickle":
+        restored = pickle.loads(pickle.dumps(jax.device_get(state)))
+    elif kind == "msgpack":
+        serialization = pytest.importorskip("flax.serialization")
+        restored = serialization.from_bytes(tx.init(params), serialization.to_bytes(state))
+    else:
+        orbax = pytest.importorskip("orbax.checkpoint")
+        with orbax.StandardCheckpointer() as checkpointer:
+            checkpointer.save(tmp_path / "state", state)
+            checkpointer.wait_until_finished()
+            restored = checkpointer.restore(tmp_path / "state", tx.init(params))
+    assert same(restored, state)
+    assert same(train(tx, grads[3:], params, restored), whole)
+
+
+def test_nnx_trains_bfloat16_parameters_with_it():
+    nnx = pytest.importorskip("flax.nnx")
+    model = nnx.Linear(3, 2, rngs=nnx.Rngs(0), param_dtype=jnp.bfloat16)
+    optimizer = nnx.Optimizer(model, with_master_weights(BYTE), wrt=nnx.Param)
+    loss = lambda model: jnp.mean((model(jnp.ones((4, 3))).astype(jnp.float32) - 1) ** 2)  # noqa: E731
+
+    @nnx.jit
+    def step(model, optimizer):
+        optimizer.update(model, nnx.grad(loss)(model))
+
+    before = loss(model)
+    for _ in range(20):
+        step(model, optimizer)
+    assert model.kernel[...].dtype == jnp.bfloat16
+    assert loss(model) < before / 2
+
+
+def test_import_is_the_way_back_from_export_inside_a_larger_state():
+    tx = optax.chain(with_master_weights(rmsprop(1e-2)))
+    params, state = train(tx, gradients(3), BF16)
+    weights = export_weights(params, state)
+    fresh, loaded = import_weights(weights, BF16, tx.init(BF16))
+    assert same(fresh, params)
+    assert same(export_weights(fresh, loaded), weights)
+    eight = with_master_weights(rmsprop(1e-2), low_bits=8)
+    rough, loaded = import_weights(weights, BF16, eight.init(BF16))
+    np.testing.assert_allclose(export_weights(rough, loaded)["w"], weights["w"], rtol=2.0**-16)
+
+
+def test_it_is_a_value():
+    tx = with_master_weights(rmsprop(0.1))
+    assert tx == with_master_weights(rmsprop(0.1), low_bits=16)
+    assert tx != with_master_weights(rmsprop(0.1), low_bits=8)
+    assert pickle.loads(pickle.dumps(tx)) == tx
+    assert repr(tx).startswith("with_master_weights(tx=rmsprop(learning_rate=0.1")
+
+
+@pytest.mark.parametrize("bad", [7, 32, None, True, "8"])
+def test_other_numbers_of_bits_are_refused(bad):
+    with pytest.raises(ValueError, match="`low_bits` must be 16, 8 or 0"):
+        with_master_weights(rmsprop(0.1), low_bits=bad)
+
+
+def test_what_is_no_transformation_is_refused():
+    with pytest.raises(TypeError, match="`tx` must be an optax transformation"):
+        with_master_weights(0.1)
+
+
+def test_parameters_are_needed_and_float16_and_integers_are_refused():
+    tx = with_master_weights(rmsprop(0.1))
+    with pytest.raises(ValueError, match="`params` must be passed to update"):
+        tx.update(BF16, tx.init(BF16))
+    with pytest.raises(TypeError, match="`params` at w must be bfloat16, or float32 or better, got float16"):
+        tx.init({"w": jnp.ones(2, jnp.float16)})
+    with pytest.raises(TypeError, match="`params` at w must be a floating-point or complex array, got int32"):
+        tx.init({"w": jnp.arange(2)})
+
+
+def test_a_state_that_does_not_fit_is_refused():
+    tx, eight = with_master_weights(rmsprop(0.1)), with_master_weights(rmsprop(0.1), low_bits=8)
+    state, g = tx.init(BF16), gradients(1)[0]
+    with pytest.raises(TypeError, match=r"`state` must be the MasterWeightsState that init made, got builtins\.tuple"):
+        tx.update(g, state.inner_state, BF16)
+    with pytest.raises(TypeError, match=r"`state.low` at \w must be int16 .* got int8"):
+        tx.update(g, eight.init(BF16), BF16)
+    with pytest.raises(TypeError, match=r"`state.low` at \w must be None for a float32 parameter .* got int16"):
+        tx.update(g, state, WEIGHTS)
+    with pytest.raises(ValueError, match="`params` must have the structure"):
+        tx.update({"w": g["w"]}, state, {"w": BF16["w"]})
+    with pytest.raises(ValueError, match=r"`params` at b has shape \(3,\), but `state.low` there has shape \(5,\)"):
+        tx.update(g, state, BF16 | {"b": jnp.ones(3, jnp.bfloat16)})
+    with pytest.raises(ValueError, match=r"`updates` at b has shape \(3,\)"):
+        tx.update(g | {"b": jnp.ones(3)}, state, BF16)
+
+
+def test_weights_are_exported_from_one_state_only():
+    tx = with_master_weights(rmsprop(0.1))
+    assert isinstance(tx.init(BF16), MasterWeightsState)
+    for state, found in ((rmsprop(0.1).init(BF16), 0), ((tx.init(BF16),) * 2, 2)):
+        with pytest.raises(ValueError, match=f"`state` must hold one MasterWeightsState.* got {found}"):
+            export_weights(BF16, state)

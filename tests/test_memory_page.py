@@ -1,0 +1,51 @@
+"""The tables of docs/memory.md are those that the benchmark measured, and its harnesses run."""
+
+import json
+import pathlib
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+BENCHMARKS = ROOT / "tests" / "benchmarks"
+
+
+@pytest.fixture
+def benchmark_modules(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    yield
+    for path in BENCHMARKS.glob("*.py"):
+        sys.modules.pop(path.stem, None)
+
+
+@pytest.mark.parametrize("part", ["bytes", "streams", "training", "time"])
+def test_the_page_shows_what_was_measured(part, benchmark_modules):
+    import tables
+
+    page = (ROOT / "docs" / "memory.md").read_text()
+    made = tables.TABLES[part](json.loads((BENCHMARKS / "results" / f"{part}.json").read_text()))
+    assert made
+    for table in made:
+        assert table in page
+
+
+def test_bytes_counted_now_are_those_of_the_page(benchmark_modules):
+    import storage
+
+    measured = json.loads((BENCHMARKS / "results" / "bytes.json").read_text())["rows"]
+    for name, (tx, low) in storage.ours().items():
+        assert storage._row(*storage._arrays(tx, low)) == measured[name], name
+
+
+def test_the_codes_written_anew_are_the_libraries_own(benchmark_modules):
+    import codes
+    import jax.numpy as jnp
+    import numpy as np
+
+    nu = np.random.default_rng(0).lognormal(sigma=4, size=(64, 32)).astype(np.float32) * 1e-6
+    flash = pytest.importorskip("flashoptim_jax.quantization")
+    theirs = flash.dequantize_variance(flash.quantize_variance(jnp.asarray(nu)))
+    np.testing.assert_allclose(codes.CODES["FlashOptim"].through(jnp.asarray(nu), 0, 0), theirs, rtol=1e-5)
+    functional = pytest.importorskip("bitsandbytes.functional")
+    shipped = functional.create_dynamic_map(signed=True).numpy()
+    np.testing.assert_allclose(codes.dynamic_map(), shipped[shipped >= 0], rtol=1e-6)
