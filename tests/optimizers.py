@@ -81,12 +81,5 @@ def furthest(ours, theirs):
     return max(float(np.max(np.abs(wide(a) - wide(b)), initial=0)) for a, b in pairs)
 
 
-def same_bits(ours, theirs):
-    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
-    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        assert a.dtype == b.dtype
-        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
-
-
 def types(tree):
     return jax.tree.map(lambda x: (x.shape, x.dtype, getattr(x, "weak_type", False)), tree)

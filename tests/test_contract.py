@@ -13,6 +13,7 @@ import numpy as np
 import optax
 import optax.contrib
 import pytest
+from bitwise import same
 from optimizers import (
     OPTIONS,
     PARAMS,
@@ -22,7 +23,6 @@ from optimizers import (
     furthest,
     gradients,
     make,
-    same_bits,
     step,
     train,
     types,
@@ -200,10 +200,10 @@ def test_each_leaf_alone_equals_the_tree_and_the_order_of_keys_does_not_matter(n
     grads = {"a": GRADS["w"], "b": GRADS["b"]["x"]}
     together, _ = train(tx, grads, params)
     reordered, _ = train(tx, dict(reversed(grads.items())), dict(reversed(params.items())))
-    same_bits(together, reordered)
+    assert same(together, reordered)
     for key in params:
         alone, _ = train(tx, {key: grads[key]}, {key: params[key]})
-        same_bits(alone[key], together[key])
+        assert same(alone[key], together[key])
 
 
 def test_threads_share_a_transformation():
@@ -230,8 +230,8 @@ def test_a_nan_stays_in_its_element():
         params, _ = train(tx, poisoned)
         clean, _ = train(tx, GRADS)
         assert jnp.isnan(params["w"][0, 0])
-        same_bits(params["w"].ravel()[1:], clean["w"].ravel()[1:])
-        same_bits(params["b"], clean["b"])
+        assert same(params["w"].ravel()[1:], clean["w"].ravel()[1:])
+        assert same(params["b"], clean["b"])
 
 
 # optax's wrappers
@@ -288,7 +288,7 @@ def test_apply_if_finite_keeps_the_state_bit_for_bit(name):
     for bad in (jnp.nan, jnp.inf):
         poisoned = at(GRADS, 0) | {"w": jnp.full_like(PARAMS["w"], bad)}
         updates, after = jax.jit(tx.update)(poisoned, state, params)
-        same_bits(after.inner_state, state.inner_state)
+        assert same(after.inner_state, state.inner_state)
         assert furthest(updates, jax.tree.map(jnp.zeros_like, PARAMS)) == 0
 
 
@@ -496,8 +496,8 @@ def test_a_kept_state_comes_back_bit_for_bit_and_continues_so(name, way, tmp_pat
     tx = make(name)
     params, state = train(tx, gradients(3))
     restored = way(state, tmp_path)
-    same_bits(restored, state)
-    same_bits(train(tx, gradients(2, seed=1), params, restored), train(tx, gradients(2, seed=1), params, state))
+    assert same(restored, state)
+    assert same(train(tx, gradients(2, seed=1), params, restored), train(tx, gradients(2, seed=1), params, state))
 
 
 @core_optimizers
@@ -506,7 +506,7 @@ def test_an_exported_step_is_serialized_with_its_state(name):
     state, g = tx.init(PARAMS), at(GRADS, 0)
     exported = jax.export.export(jax.jit(lambda p, s, g: step(tx, p, s, g)))(PARAMS, state, g)
     again = jax.export.deserialize(exported.serialize())
-    same_bits(again.call(PARAMS, state, g), train(tx, jax.tree.map(lambda g: g[:1], GRADS)))
+    assert same(again.call(PARAMS, state, g), train(tx, jax.tree.map(lambda g: g[:1], GRADS)))
 
 
 @every_optimizer

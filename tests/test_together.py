@@ -1,0 +1,149 @@
+"""Checkpoints and diagnostics on states in codes and on bfloat16 parameters with master weights."""
+
+import pickle
+
+import flax.serialization
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from bitwise import same
+from optimizers import at, gradients, train
+
+from rmsprop_optax import checkpoint, diagnostics, rmsprop
+from rmsprop_optax.compression import (
+    BFloat16,
+    CompressedState,
+    RmsByte,
+    SignedByte,
+    compressed,
+    decompress,
+    export_weights,
+    recompress,
+    with_master_weights,
+)
+
+BYTE = {"nu": RmsByte()}
+PARAMS = {"w": jnp.full((4, 2), 0.5), "b": {"x": jnp.full(3, -1.0)}}
+HALVES = jax.tree.map(lambda p: p.astype(jnp.bfloat16), PARAMS)
+OPTIMIZERS = {
+    "byte": (compressed(rmsprop(0.01), **BYTE), PARAMS),
+    "three fields": (
+        compressed(
+            rmsprop(0.01, centered=True, eps=1e-3, momentum=0.9),
+            **BYTE,
+            mu=SignedByte(relative_to="nu"),
+            trace=BFloat16(),
+        ),
+        PARAMS,
+    ),
+    "scheduled": (compressed(rmsprop(lambda count: 0.01 / (1 + count)), **BYTE), PARAMS),
+    "master 16": (with_master_weights(rmsprop(0.01, momentum=0.9)), HALVES),
+    "master 8 and byte": (with_master_weights(compressed(rmsprop(0.01), **BYTE), low_bits=8), HALVES),
+    "master 0 and byte": (with_master_weights(compressed(rmsprop(0.01), **BYTE), low_bits=0), HALVES),
+}
+every_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
+
+
+def made_of(tx, params, steps=3, seed=0):
+    return train(tx, gradients(steps, params, seed), params)
+
+
+@every_optimizer
+@pytest.mark.parametrize("typed", [True, False], ids=["state", "plain containers"])
+def test_a_restored_run_goes_on_bit_for_bit(name, typed):
+    tx, start = OPTIMIZERS[name]
+    params, state = made_of(tx, start)
+    saved = pickle.loads(pickle.dumps(state))
+    if not typed:
+        saved = flax.serialization.msgpack_restore(flax.serialization.to_bytes(state))
+    restored = checkpoint.restore(tx.init(start), saved)
+    assert same(restored, state)
+    more = gradients(2, start, seed=1)
+    assert same(train(tx, more, params, restored), train(tx, more, params, state))
+
+
+def test_codes_of_another_width_are_refused_with_the_leaf():
+    state = made_of(compressed(rmsprop(0.01), nu=BFloat16()), PARAMS)[1]
+    with pytest.raises(TypeError, match=r"b/x.*uint8|uint8.*b/x"):
+        checkpoint.restore(OPTIMIZERS["byte"][0].init(PARAMS), state)
+
+
+@pytest.mark.parametrize(
+    "moments", [{"nu": PARAMS, "count": 3}, {"nu": {"w": PARAMS["w"], "b/x": PARAMS["b"]["x"]}, "count": 3}]
+)
+def test_numbers_for_codes_are_refused_with_the_way(moments):
+    with pytest.raises(TypeError, match="recompress"):
+        checkpoint.restore(OPTIMIZERS["byte"][0].init(PARAMS), moments)
+
+
+def test_adapt_carries_codes_as_they_are():
+    tx, start = OPTIMIZERS["byte"]
+    state = made_of(tx, start)[1]
+    new, report = checkpoint.adapt(state, compressed(rmsprop(0.01, momentum=0.9), **BYTE), start)
+    assert report["nu"] == "carried"
+    assert report["trace"] == "fresh"
+    assert same(new.inner_state[0], state.inner_state[0])
+    assert new.count == state.count
+
+
+def test_adapt_carries_the_low_halves_of_master_weights():
+    tx, start = OPTIMIZERS["master 16"]
+    params, state = made_of(tx, start)
+    new, report = checkpoint.adapt(state, with_master_weights(rmsprop(0.02)), start)
+    assert report["nu"] == "carried"
+    assert report["trace"] == "dropped"
+    assert same(export_weights(params, new), export_weights(params, state))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (rmsprop(0.01), compressed(rmsprop(0.01), **BYTE)),
+        (compressed(rmsprop(0.01), **BYTE), rmsprop(0.01)),
+        (compressed(rmsprop(0.01, centered=True), **BYTE), compressed(rmsprop(0.01), **BYTE)),
+        (
+            compressed(rmsprop(0.01, momentum=0.9), trace=SignedByte(0.01)),
+            compressed(rmsprop(0.01, momentum=0.9, lr_in_momentum=False), trace=SignedByte()),
+        ),
+    ],
+    ids=["into codes", "out of codes", "variance in codes", "trace in codes"],
+)
+def test_adapt_refuses_to_calculate_with_codes(old, new):
+    with pytest.raises(TypeError, match=r"decompress|recompress"):
+        checkpoint.adapt(made_of(old, PARAMS)[1], new, PARAMS, learning_rate=0.01)
+
+
+def test_decoded_moments_move_to_other_options_and_back_into_codes():
+    tx, start = OPTIMIZERS["byte"]
+    state = made_of(tx, start)[1]
+    bare, report = checkpoint.adapt(
+        decompress(state, **BYTE).inner_state, rmsprop(0.01, centered=True, eps=1e-3), start
+    )
+    assert report == {"nu": "carried", "mu": "fresh"}
+    moved = recompress(CompressedState(state.count, bare), **BYTE)
+    assert same(moved.inner_state[0].nu, state.inner_state[0].nu)
+
+
+def test_diagnostics_refuse_codes_and_measure_what_they_stand_for():
+    tx, start = OPTIMIZERS["byte"]
+    state = made_of(tx, start)[1]
+    with pytest.raises(TypeError, match=r"b/x.*compression\.decompress"):
+        diagnostics.effective_learning_rate(state, 0.01)
+    (coded,) = diagnostics.effective_learning_rate(decompress(state, **BYTE), 0.01).values()
+    (exact,) = diagnostics.effective_learning_rate(made_of(rmsprop(0.01), start)[1], 0.01).values()
+    for one, other in zip(jax.tree.leaves(coded), jax.tree.leaves(exact), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0.25)  # a code is an eighth of an octave; three steps of rounding
+
+
+@pytest.mark.parametrize("name", ["master 16", "master 8 and byte"])
+def test_diagnostics_measure_master_weights(name):
+    tx, start = OPTIMIZERS[name]
+    grads = gradients(1, start)
+    _, state = made_of(tx, start)
+    updates, state = tx.update(at(grads, 0), state, start)
+    if "byte" in name:
+        state = decompress(state, **BYTE)
+    step = diagnostics.measure(at(grads, 0), updates, state, start, 0.01)
+    assert step["all"]["root_nu"] > 0
+    assert set(step["leaves"]) == {"w", "b/x"}
