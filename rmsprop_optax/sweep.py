@@ -231,7 +231,7 @@ def learning_rates(
     stops = [round(steps * part / parts) for part in range(parts + 1)]
     shuffled = seeds is not None and bool(jax.tree.leaves(batches))
 
-    columns = []
+    columns: list[Any] = []
     with _bar(progress, len(pairs) * steps) as tick:
         for group in groups:
             rate, seed = zip(*group, *[group[-1]] * (at_once - len(group)), strict=True)  # one shape, so one program
@@ -241,10 +241,11 @@ def learning_rates(
                 now = runs.advance(make_tx, loss_fn, now, batches, stop, diverged_above)
                 tick(now.step, len(group) * (stop - before))
             judged = None if held_out is None else runs.judge(loss_fn, now.params, held_out)
-            columns.append(
-                [None if x is None else np.asarray(x)[: len(group)] for x in (now.losses, now.diverged_at, judged)]
-            )
-    losses, diverged_at, judged = (None if c[0] is None else np.concatenate(c) for c in zip(*columns, strict=True))
+            columns.append((now.losses, now.diverged_at, judged))
+            columns[-2:-1] = jax.device_get(columns[-2:-1])  # while this group runs
+    losses, diverged_at, judged = (
+        None if c[0] is None else np.concatenate(c)[: len(pairs)] for c in zip(*jax.device_get(columns), strict=True)
+    )
     return _sweep(rates, seeds, losses, diverged_at, judged)
 
 
