@@ -29,7 +29,7 @@ def from_torch(
 
     `square_avg`, less `grad_avg` squared if centered, becomes `nu`, `grad_avg` becomes `mu`, `momentum_buffer` becomes
     `trace`, its sign changed where the learning rate is in the buffer (timm), and the largest `step` becomes `count`.
-    A bfloat16 tensor becomes float32. Nothing is unpickled here: read files with
+    Half precision becomes float32. Nothing is unpickled here: read files with
     `torch.load(path, weights_only=True, map_location="cpu")`.
 
     Args:

@@ -130,7 +130,8 @@ def match(wanted: states.Found, given: states.Found) -> None:
         raise ValueError(
             f"`moments` has a trace with lr_in_momentum={orders[1]}, `state` one with lr_in_momentum={orders[0]}: they "
             "differ by a factor of minus the learning rate. Build the optimizer with the order of the run before (the "
-            "functions of `dialects` have it), then move to the other with checkpoint.adapt."
+            "functions of `dialects` have it), then move to the other with checkpoint.adapt. In a chain of your own "
+            "whose order is right, take `lr_in_momentum` out of `moments`."
         )
 
 
