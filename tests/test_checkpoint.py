@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from test_alias import PARAMS, gradients, stepped, train
 
-from rmsprop_optax import checkpoint, rmsprop
+from rmsprop_optax import checkpoint, rmsprop, scale_by_rms
 
 OPTIONS = {
     "plain": {},
@@ -143,6 +143,17 @@ def test_narrower_moments_widen_exactly():
     state = checkpoint.restore(make().init(PARAMS), {"nu": half})
     assert state[0].nu["w"].dtype == jnp.float32
     assert np.array_equal(state[0].nu["w"], np.asarray(half["w"], np.float32))
+
+
+def test_the_order_of_learning_rate_and_momentum_is_read_off_the_chain_unless_left_out():
+    own = optax.chain(scale_by_rms(), optax.clip(1.0), optax.trace(0.9), optax.scale(-0.1))  # looks as if inside
+    ones = jax.tree.map(np.ones_like, PARAMS)
+    moments = {"nu": ones, "trace": ones}
+    with pytest.raises(ValueError, match="take `lr_in_momentum` out"):
+        checkpoint.restore(own.init(PARAMS), moments | {"lr_in_momentum": False})
+    chex.assert_trees_all_equal(checkpoint.restore(own.init(PARAMS), moments)[2].trace, ones)
+    outside = optax.chain(scale_by_rms(), optax.trace(0.9), optax.scale(-0.1))
+    checkpoint.restore(outside.init(PARAMS), moments | {"lr_in_momentum": False})
 
 
 def test_flax_nnx_keeps_its_optimizer_and_its_containers():

@@ -1,5 +1,7 @@
 """What restoring and adapting refuse: each with its path, what was expected, what came, and the way out."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,16 @@ from test_checkpoint_options import adapted
 from rmsprop_optax import checkpoint, scale_by_rms
 
 NU = {"w": np.ones((2, 3), np.float32), "b": np.ones(3, np.float32)}
+
+
+BFLOAT16 = {name: jnp.ones(x.shape, jnp.bfloat16) for name, x in NU.items()}
+
+
+class Wrapper(NamedTuple):
+    """A state that wraps another one, and counts steps of its own."""
+
+    count: jax.Array
+    inner_state: optax.OptState
 
 
 def filled(moments, params=PARAMS, **options):
@@ -176,6 +188,36 @@ REFUSALS = {
         TypeError,
         "uint8 in `state`",
     ),
+    "a state of codes in bfloat16": (
+        lambda: filled(with_field(BFLOAT16)),
+        TypeError,
+        "0/nu/b is kept in bfloat16 in `moments`.*compression",
+    ),
+    "a state to fill of codes in bfloat16": (
+        lambda: checkpoint.restore(with_field(BFLOAT16), {"nu": NU}),
+        TypeError,
+        "bfloat16 in `state`",
+    ),
+    "codes behind a wrapper": (
+        lambda: checkpoint.restore(Wrapper(jnp.int32(0), with_field(BFLOAT16)), {"nu": NU, "count": 1}),
+        TypeError,
+        "bfloat16 in `state`",
+    ),
+    "adapting codes": (
+        lambda: checkpoint.adapt(with_field(BFLOAT16), make(), PARAMS),
+        TypeError,
+        "bfloat16 in `old_state`",
+    ),
+    "codes to optax": (
+        lambda: checkpoint.to_optax(with_field(BFLOAT16), optax.rmsprop(0.1).init(PARAMS)),
+        TypeError,
+        "bfloat16 in `state`",
+    ),
+    "codes to torch": (
+        lambda: checkpoint.to_torch(with_field(BFLOAT16), {"state": {}, "param_groups": [{"params": [0, 1]}]}, NU),
+        TypeError,
+        "bfloat16 in `state`",
+    ),
     "other containers": (
         lambda: filled(make().init([*PARAMS.values()])),
         ValueError,
@@ -271,3 +313,11 @@ def test_the_errors_of_a_step_point_here():
         scale_by_rms(centered=True).update(PARAMS, other[0])
     with pytest.raises(TypeError, match=r"checkpoint\.from_optax"):
         scale_by_rms().update(PARAMS, optax.rmsprop(0.1).init(PARAMS)[0])
+
+
+def test_codes_of_the_same_layout_are_copied_as_they_are():
+    state = Wrapper(jnp.int32(7), with_field(jax.tree.map(np.uint8, NU)))
+    restored = checkpoint.restore(jax.tree.map(jnp.zeros_like, state), state)
+    assert restored.count == 7
+    assert restored.inner_state[0].nu["w"].dtype == jnp.uint8
+    assert (restored.inner_state[0].nu["w"] == 1).all()

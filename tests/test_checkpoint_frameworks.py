@@ -175,15 +175,27 @@ def test_what_came_from_pytorch_goes_back_as_it_came(run):
             np.testing.assert_allclose(x, theirs[key], rtol=4 * np.finfo(x.dtype).eps, atol=0)
 
 
-def test_bfloat16_tensors_become_float32_exactly():
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_tensors_in_half_precision_become_float32_and_so_does_their_variance(dtype):
     torch = pytest.importorskip("torch")
-    weight = torch.nn.Parameter(torch.ones(3, dtype=torch.bfloat16))
-    optimizer = torch.optim.RMSprop([weight], lr=0.1)
-    weight.grad = torch.tensor([0.1, 0.2, 0.3], dtype=torch.bfloat16)
+    weight = torch.nn.Parameter(torch.ones(3, dtype=getattr(torch, dtype)))
+    optimizer = torch.optim.RMSprop([weight], lr=0.1, centered=True)
+    weight.grad = torch.tensor([0.1, 0.2, 0.3], dtype=weight.dtype)
     optimizer.step()
-    nu = checkpoint.from_torch(optimizer.state_dict())["nu"]["0"]
-    assert nu.dtype == np.float32
-    assert np.array_equal(nu, optimizer.state_dict()["state"][0]["square_avg"].float().numpy())
+    moments, theirs = checkpoint.from_torch(optimizer.state_dict()), optimizer.state_dict()["state"][0]
+    assert moments["nu"]["0"].dtype == np.float32
+    assert np.array_equal(moments["mu"]["0"], theirs["grad_avg"].float().numpy())
+    wide = theirs["square_avg"].double() - theirs["grad_avg"].double() ** 2
+    assert np.array_equal(moments["nu"]["0"], wide.float().numpy())
+
+
+def test_a_run_in_float64_goes_on_in_float32_where_that_is_allowed():
+    numbers = {"nu": {"w": np.full(3, 0.1)}}
+    state = rmsprop(0.1).init({"w": jnp.zeros(3)})
+    with pytest.raises(TypeError, match="float64, which would be rounded"):
+        checkpoint.restore(state, numbers)
+    restored = checkpoint.restore(state, numbers, allow_rounding=True)
+    assert np.array_equal(restored[0].nu["w"], np.full(3, 0.1, np.float32))
 
 
 def test_a_file_is_read_with_weights_only(tmp_path):

@@ -64,6 +64,8 @@ def adapt(
     allow_rounding = checks.switch("allow_rounding", allow_rounding)
     new_state = tx.init(params)
     old, new = states.gather(old_state), states.gather(new_state)
+    restoring.no_codes("`old_state`", old)
+    restoring.no_codes("the state of `tx`", new)
     report: dict[str, str] = {}
     given = {}
     for field in states.FIELDS:

@@ -107,16 +107,17 @@ def _size(shape: tuple[int, ...]) -> int:
 
 
 def numpy_of(x: Any) -> np.ndarray:
-    """Return a NumPy copy of an array or a tensor, on whatever device; bfloat16 tensors become float32."""
+    """Return a NumPy copy of an array or a tensor, on whatever device; half precision becomes float32."""
     if hasattr(x, "detach"):  # a tensor
         x = x.detach().cpu()
         x = (x.float() if "bfloat16" in str(x.dtype) else x).numpy()
-    return np.array(x)
+    x = np.array(x)
+    return x.astype(np.float32) if str(x.dtype) in ("bfloat16", "float16") else x
 
 
 def finite(field: str, name: Any, x: np.ndarray, *, square: bool = False) -> None:
     """Refuse statistics that no run could go on with."""
-    if x.dtype.kind not in "fc" and str(x.dtype) != "bfloat16":
+    if x.dtype.kind not in "fc":
         raise TypeError(f"`{field}` of {name} must be a floating-point or complex array, got {x.dtype}.")
     if not np.isfinite(x).all() or (square and (np.minimum(x.real, x.imag) < 0).any()):
         bad = "values that are not finite" if not np.isfinite(x).all() else "a mean square below 0"

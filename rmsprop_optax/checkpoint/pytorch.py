@@ -29,7 +29,7 @@ def from_torch(
 
     `square_avg`, less `grad_avg` squared if centered, becomes `nu`, `grad_avg` becomes `mu`, `momentum_buffer` becomes
     `trace`, its sign changed where the learning rate is in the buffer (timm), and the largest `step` becomes `count`.
-    A bfloat16 tensor becomes float32. Nothing is unpickled here: read files with
+    Half precision becomes float32. Nothing is unpickled here: read files with
     `torch.load(path, weights_only=True, map_location="cpu")`.
 
     Args:
@@ -141,6 +141,7 @@ def to_torch(
     if len(indices) != len(weights):
         raise ValueError(f"`weights` must have the optimizer's {len(indices)} parameters, got {len(weights)}.")
     found = states.gather(state)
+    restoring.no_codes("`state`", found)
     step = states.step_of(found.counts) if found.counts else count
     if step is None:
         raise ValueError("`state` does not count its steps. Pass `count`, the steps taken.")

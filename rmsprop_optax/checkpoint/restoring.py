@@ -50,6 +50,7 @@ def restore(state: Any, moments: Any, *, allow_rounding: bool = False) -> Any:
     wanted = states.gather(state)
     if states.holds_states(moments):
         return _restore_state(state, moments, allow_rounding)
+    no_codes("`state`", wanted)
     return filled(state, wanted, read(moments), allow_rounding)
 
 
@@ -130,7 +131,8 @@ def match(wanted: states.Found, given: states.Found) -> None:
         raise ValueError(
             f"`moments` has a trace with lr_in_momentum={orders[1]}, `state` one with lr_in_momentum={orders[0]}: they "
             "differ by a factor of minus the learning rate. Build the optimizer with the order of the run before (the "
-            "functions of `dialects` have it), then move to the other with checkpoint.adapt."
+            "functions of `dialects` have it), then move to the other with checkpoint.adapt. In a chain of your own "
+            "whose order is right, take `lr_in_momentum` out of `moments`."
         )
 
 
@@ -164,13 +166,28 @@ def placed(field: str, path: str, x: Any, like: Any, allow_rounding: bool = Fals
     return jax.device_put(copied, getattr(like, "sharding", None))
 
 
+def no_codes(owner: str, found: states.Found) -> None:
+    """Refuse a state whose moments are kept in fewer than 32 bits: they are codes, and need not be the numbers."""
+    for field, tree in found.moments.items():
+        for path, leaf in tree.items():
+            if _narrow(leaf.dtype):
+                raise TypeError(_codes(f"`{field}` at {path}", leaf.dtype, owner))
+
+
+def _narrow(dtype: Any) -> bool:
+    return not jnp.issubdtype(dtype, jnp.inexact) or jnp.finfo(dtype).bits < 32
+
+
+def _codes(where: str, dtype: Any, owner: str) -> str:
+    return (
+        f"{where} is kept in {dtype} in {owner}, and codes can't be copied for numbers. Decode the state before, or "
+        "build it without compression: see `compression`."
+    )
+
+
 def _check_dtype(where: str, given: Any, wanted: Any, allow_rounding: bool) -> None:
-    for owner, dtype in (("`moments`", given), ("`state`", wanted)):
-        if not jnp.issubdtype(dtype, jnp.inexact):
-            raise TypeError(
-                f"{where} is kept in {dtype} in {owner}, and codes can't be copied for numbers. Decode the state "
-                "before, or build it without compression: see `compression`."
-            )
+    if not jnp.issubdtype(given, jnp.inexact):
+        raise TypeError(_codes(where, given, "`moments`"))
     if jnp.issubdtype(given, jnp.complexfloating) != jnp.issubdtype(wanted, jnp.complexfloating):
         raise TypeError(
             f"{where} must be {wanted}, got {given}: PyTorch keeps a mean square for each part of a complex number, "
@@ -197,6 +214,9 @@ def _restore_state(state: Any, saved: Any, allow_rounding: bool) -> Any:
 
     def copied(path, like, x):
         moment = jnp.issubdtype(jnp.result_type(like), jnp.inexact)
+        if moment and x.dtype != like.dtype and (_narrow(x.dtype) or _narrow(like.dtype)):
+            codes, owner = (x, "`moments`") if _narrow(x.dtype) else (like, "`state`")
+            raise TypeError(_codes(f"`moments` at {states.place(path)}", codes.dtype, owner))
         if not moment and x.dtype != like.dtype:
             raise TypeError(f"`moments` at {states.place(path)} must be {like.dtype}, got {x.dtype}.")
         return placed("moments" if moment else "count", states.place(path), x, like, allow_rounding)

@@ -122,9 +122,8 @@ def holds_states(tree: Any) -> bool:
 def _is_entry(node: Any) -> bool:
     """Whether a node is one transformation's own state; those that wrap other states are not."""
     fields = getattr(node, "_fields", ())
-    return isinstance(node, tuple) and ("count" in fields or bool({"nu", "trace"} & {*fields})) and (
-        "hyperparams" not in fields
-    )  # fmt: skip
+    wraps = any(field.startswith("inner") for field in fields)
+    return isinstance(node, tuple) and not wraps and bool({"count", "nu", "trace"} & {*fields})
 
 
 def _is_trace_of(entry: Any, nu: Mapping[str, Any]) -> bool:
@@ -139,9 +138,9 @@ def _count(path: Any, entry: Any, *, optax_s: bool = False) -> list[Any]:
     """Return an entry's count of steps in a list, which is empty if it has none, or one that is not ours to move."""
     if is_rms(entry, optax_s=optax_s) or getattr(entry, "_fields", ()) == ("count",):
         return jax.tree.leaves(entry.count) if "count" in entry._fields else []  # else it is the tuple's method
-    of_hyperparameters = path and isinstance(path[-1], jax.tree_util.GetAttrKey) and path[-1].name == "count"
+    of_a_wrapper = path and isinstance(path[-1], jax.tree_util.GetAttrKey) and path[-1].name == "count"
     number = getattr(entry, "shape", None) == () and jnp.issubdtype(entry.dtype, jnp.integer)
-    return [entry] if of_hyperparameters and number else []
+    return [entry] if of_a_wrapper and number else []
 
 
 def _lr_in_momentum(state: Any) -> bool | None:

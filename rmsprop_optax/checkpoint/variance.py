@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 
 def to_variance(nu: dict[str, Any], mu: dict[str, Any]) -> dict[str, Any]:
-    """Return the mean square less the squared mean, at least 0, leaf by leaf."""
+    """Return the mean square less the squared mean, at least 0 and in float32 or better, leaf by leaf."""
     return {path: _plus(leaf, -_square(leaf, mu[path])) for path, leaf in nu.items()}
 
 
@@ -26,7 +27,7 @@ def _plus(nu: Any, square: Any) -> Any:
     nu = np.asarray(nu)
     total = nu + square
     total = _positive(total.real) + 1j * _positive(total.imag) if np.iscomplexobj(nu) else _positive(total)
-    return total.astype(nu.dtype)
+    return total.astype(jnp.promote_types(nu.dtype, jnp.float32))
 
 
 def _positive(x: Any) -> Any:
