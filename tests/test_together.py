@@ -55,6 +55,8 @@ def test_a_restored_run_goes_on_bit_for_bit(name, typed):
     tx, start = OPTIMIZERS[name]
     params, state = made_of(tx, start)
     saved = pickle.loads(pickle.dumps(state))
+    if not typed and "master" in name:
+        pytest.skip("low halves have a place in a state only")
     if not typed:
         saved = flax.serialization.msgpack_restore(flax.serialization.to_bytes(state))
     restored = checkpoint.restore(tx.init(start), saved)

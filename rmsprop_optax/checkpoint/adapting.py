@@ -31,6 +31,7 @@ def adapt(
       :math:`-\alpha`, exact if the learning rate has been constant.
     - A schedule or a bias correction goes on from the count that the old state has. If it has none, a schedule starts
       at 0 unless `count` is given; a bias correction of an old average needs it.
+    - Moments in codes are carried as they are, or refused: `compression.decompress` makes numbers of them first.
     - Numbers (learning rate, decay, eps, momentum, weight decay) are not in the state and may change freely.
 
     Args:
@@ -50,7 +51,7 @@ def adapt(
     Raises:
       ValueError: Missing or unexpected parameters, another shape, a trace whose order changes without a
         `learning_rate`, a bias correction without a count.
-      TypeError: A dtype that would lose precision; moments kept in codes.
+      TypeError: A dtype that would lose precision; moments in codes that can't be carried as they are.
 
     Example:
       >>> import jax.numpy as jnp
@@ -64,8 +65,6 @@ def adapt(
     allow_rounding = checks.switch("allow_rounding", allow_rounding)
     new_state = tx.init(params)
     old, new = states.gather(old_state), states.gather(new_state)
-    restoring.no_codes("`old_state`", old)
-    restoring.no_codes("the state of `tx`", new)
     report: dict[str, str] = {}
     given = {}
     for field in states.FIELDS:
@@ -76,9 +75,10 @@ def adapt(
             given[field], report[field] = new.moments[field], "fresh"
         elif field in old.moments:
             report[field] = "dropped"
+    _check_codes(old, new)
     if report.get("mu") == "dropped":
         given["nu"], report["nu"] = to_mean_square(old.moments["nu"], old.moments["mu"]), "converted"
-    if report.get("trace") == "carried" and old.lr_in_momentum != new.lr_in_momentum:
+    if _reorders(old, new):
         given["trace"], report["trace"] = _reordered(given["trace"], learning_rate, new), "converted"
 
     filled = {}
@@ -94,6 +94,20 @@ def adapt(
         new_state, filled, lambda like: like if step is None else restoring.placed("count", "", step, like)
     )
     return _with_others(state, old_state, report)
+
+
+def _check_codes(old: states.Found, new: states.Found) -> None:
+    """Refuse codes, unless they are carried as they are."""
+    calculated = {"nu", "mu"} if "mu" in old.moments and "mu" not in new.moments else set()
+    calculated |= {"trace"} if _reorders(old, new) else set()
+    for owner, ours, others in (("`old_state`", old, new), ("the state of `tx`", new, old)):
+        moments = restoring.differing(ours.moments, others.moments)
+        moments |= {field: tree for field, tree in ours.moments.items() if field in calculated}
+        restoring.no_codes(owner, moments)
+
+
+def _reorders(old: states.Found, new: states.Found) -> bool:
+    return "trace" in old.moments and "trace" in new.moments and old.lr_in_momentum != new.lr_in_momentum
 
 
 def _reordered(trace: dict[str, Any], learning_rate: Any, new: states.Found) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def to_torch(
     if len(indices) != len(weights):
         raise ValueError(f"`weights` must have the optimizer's {len(indices)} parameters, got {len(weights)}.")
     found = states.gather(state)
-    restoring.no_codes("`state`", found)
+    restoring.no_codes("`state`", found.moments)
     step = states.step_of(found.counts) if found.counts else count
     if step is None:
         raise ValueError("`state` does not count its steps. Pass `count`, the steps taken.")

@@ -20,7 +20,7 @@ def restore(state: Any, moments: Any, *, allow_rounding: bool = False) -> Any:
     The moments are found and placed by the names of their fields, `nu`, `mu`, `trace` and `count`, wherever these sit
     in a chain; masked and partitioned trees are put together. Structure, shapes and dtypes must agree: nothing is
     broadcast, dropped, made up or rounded. The new arrays are copies with the sharding of those of `state`; the
-    arguments are left alone.
+    arguments are left alone. Codes of the same dtype are copied as they are: take the codec they were made with.
 
     Args:
       state: What `tx.init(params)` returned; where each array goes on is where its array is.
@@ -36,7 +36,8 @@ def restore(state: Any, moments: Any, *, allow_rounding: bool = False) -> Any:
 
     Raises:
       ValueError: Missing or unexpected moments, leaves or counts; another shape; a state made with other options.
-      TypeError: A dtype that would lose precision; integer codes; complex moments for a real state, or the reverse.
+      TypeError: A dtype that would lose precision; numbers for codes or codes for numbers; complex moments for a
+        real state, or the reverse.
 
     Example:
       >>> import jax.numpy as jnp
@@ -50,8 +51,9 @@ def restore(state: Any, moments: Any, *, allow_rounding: bool = False) -> Any:
     wanted = states.gather(state)
     if states.holds_states(moments):
         return _restore_state(state, moments, allow_rounding)
-    no_codes("`state`", wanted)
-    return filled(state, wanted, read(moments), allow_rounding)
+    given = read(moments)
+    no_codes("`state`", differing(wanted.moments, given.moments))
+    return filled(state, wanted, given, allow_rounding)
 
 
 def filled(
@@ -154,7 +156,7 @@ def same_paths(name: str, tree: Mapping[str, Any], reference_name: str, referenc
 def placed(field: str, path: str, x: Any, like: Any, allow_rounding: bool = False) -> jax.Array:
     """Return a copy of x with the dtype and the place of `like`, or refuse it."""
     where = f"`{field}` at {path}" if path else f"`{field}`"
-    x = x if hasattr(x, "dtype") else np.asarray(x, None if field == "count" else like.dtype)
+    x = x if hasattr(x, "dtype") else np.asarray(x, None if field == "count" or _narrow(like.dtype) else like.dtype)
     if x.shape != like.shape:
         raise ValueError(f"{where} must have shape {like.shape}, got {x.shape}. Nothing is broadcast or reshaped.")
     if field != "count":
@@ -166,12 +168,25 @@ def placed(field: str, path: str, x: Any, like: Any, allow_rounding: bool = Fals
     return jax.device_put(copied, getattr(like, "sharding", None))
 
 
-def no_codes(owner: str, found: states.Found) -> None:
-    """Refuse a state whose moments are kept in fewer than 32 bits: they are codes, and need not be the numbers."""
-    for field, tree in found.moments.items():
+def no_codes(owner: str, moments: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse moments that are kept in fewer than 32 bits: they are codes, and need not be the numbers."""
+    for field, tree in moments.items():
         for path, leaf in tree.items():
             if _narrow(leaf.dtype):
                 raise TypeError(_codes(f"`{field}` at {path}", leaf.dtype, owner))
+
+
+def differing(moments: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return those moments that have another dtype there."""
+    return {
+        field: {
+            path: leaf
+            for path, leaf in tree.items()
+            if path in others[field] and leaf.dtype != getattr(others[field][path], "dtype", None)
+        }
+        for field, tree in moments.items()
+        if field in others
+    }
 
 
 def _narrow(dtype: Any) -> bool:
@@ -180,12 +195,14 @@ def _narrow(dtype: Any) -> bool:
 
 def _codes(where: str, dtype: Any, owner: str) -> str:
     return (
-        f"{where} is kept in {dtype} in {owner}, and codes can't be copied for numbers. Decode the state before, or "
-        "build it without compression: see `compression`."
+        f"{where} is kept in {dtype} in {owner}, and codes can't be copied for numbers or calculated with. "
+        "compression.decompress makes float32 of them, and compression.recompress the way back."
     )
 
 
 def _check_dtype(where: str, given: Any, wanted: Any, allow_rounding: bool) -> None:
+    if given == wanted:
+        return
     if not jnp.issubdtype(given, jnp.inexact):
         raise TypeError(_codes(where, given, "`moments`"))
     if jnp.issubdtype(given, jnp.complexfloating) != jnp.issubdtype(wanted, jnp.complexfloating):

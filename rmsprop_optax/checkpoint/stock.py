@@ -79,7 +79,7 @@ def to_optax(state: Any, opt_state: Any, *, allow_rounding: bool = False) -> Any
     """
     allow_rounding = checks.switch("allow_rounding", allow_rounding)
     wanted, given = states.gather(opt_state, optax_s=True), states.gather(state)
-    restoring.no_codes("`state`", given)
+    restoring.no_codes("`state`", given.moments)
     if "mu" in given.moments:
         mean_square = to_mean_square(given.moments["nu"], given.moments["mu"])
         given = given._replace(moments=given.moments | {"nu": mean_square})
