@@ -7,6 +7,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 
+collect_ignore_glob = ["benchmarks/*.py", "carried/*.py", "golden/*.py"]  # scripts, whose doctests nobody wrote
+
 if not hasattr(jax, "enable_x64"):  # before jax 0.8
     from jax.experimental import enable_x64
 

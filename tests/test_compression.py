@@ -443,13 +443,13 @@ def test_no_codec_at_all_is_refused():
             function()
 
 
-@pytest.mark.parametrize("bad", [RmsByte, "uint8", jnp.uint8, 8, lambda x: x], ids=str)
+@pytest.mark.parametrize("bad", [RmsByte, "uint8", jnp.uint8, 8, lambda x: x])
 def test_what_is_no_codec_is_refused(bad):
     with pytest.raises(TypeError, match="`nu` must be a codec, such as"):
         compressed(rmsprop(0.1), nu=bad)
 
 
-@pytest.mark.parametrize("bad", [None, 3, rmsprop], ids=str)
+@pytest.mark.parametrize("bad", [None, 3, rmsprop])
 def test_what_is_no_transformation_is_refused(bad):
     with pytest.raises(TypeError, match="`tx` must be an optax transformation"):
         compressed(bad, **BYTE)
