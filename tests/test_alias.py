@@ -51,7 +51,13 @@ def test_the_first_nine_arguments_are_optax_s_in_order_and_with_its_defaults():
 
 
 @pytest.mark.parametrize("options", STOCK_OPTIONS, ids=str)
-@pytest.mark.parametrize("rate", [0.01, optax.exponential_decay(0.01, 5, 0.5)], ids=["constant", "schedule"])
+@pytest.mark.parametrize(
+    "rate",
+    [
+        pytest.param(0.01, id="constant"),
+        pytest.param(optax.exponential_decay(0.01, 5, 0.5), id="schedule", marks=pytest.mark.full),
+    ],
+)
 def test_updates_equal_optax_s_to_1e_6_for_every_accepted_combination(options, rate):
     ours, theirs = rmsprop(rate, 0.9, **options), optax.rmsprop(rate, 0.9, **options)
     state, stock = ours.init(PARAMS), theirs.init(PARAMS)

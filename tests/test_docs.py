@@ -6,13 +6,14 @@ import pathlib
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
 import rmsprop_optax
 
 ROOT = pathlib.Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = {path.name: path for path in sorted((ROOT / "examples").glob("*.py"))}
 QUICK = {
     "char_rnn.py": ["--steps", "20"],
@@ -95,3 +96,9 @@ def test_the_readme_s_commands_are_the_ones_ci_runs():
     assert 'pip install -e ".[examples]" && python examples/digits.py' in readme
     assert 'pip install -e ".[test]" && pytest\n' in readme
     assert (ROOT / ".ci" / "run").read_text().endswith('pip install -e ".[test]" && pytest\n')
+
+
+def test_each_marker_s_command_is_documented():
+    markers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["markers"]
+    for marker in markers:
+        assert f"pytest -m {marker.partition(':')[0]}" in PAGES[1].read_text()

@@ -66,9 +66,14 @@ def replay(tx, case: Case):
     """Return the parameters after each step, and the final state."""
     params = jax.tree.map(jnp.asarray, case.params)
     state, steps = tx.init(params), []
+
+    @jax.jit  # one program for all leaves
+    def step(params, state, grads):
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
     for grads in case.grads:
-        updates, state = tx.update(jax.tree.map(jnp.asarray, grads), state, params)
-        params = optax.apply_updates(params, updates)
+        params, state = step(params, state, jax.tree.map(jnp.asarray, grads))
         steps.append(jax.tree.map(np.asarray, params))
     return steps, state
 
