@@ -13,11 +13,11 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.experimental.shard_alike import shard_alike
 from jax.tree_util import GetAttrKey, keystr
 
 from rmsprop_optax.codecs import BFloat16, Codec, RmsByte, SignedByte, dither
 from rmsprop_optax.master_weights import MasterWeightsState, export_weights, import_weights, with_master_weights
+from rmsprop_optax.placement import beside
 from rmsprop_optax.value import value
 
 __all__ = [
@@ -342,7 +342,7 @@ def _placed(state: Any, params: Any) -> Any:
     def place(path, x):
         at = _end(path, moments)
         home = None if at is None else homes.get(path[at:])
-        return shard_alike(home, x)[1] if isinstance(home, jax.core.Tracer) and home.shape == x.shape else x
+        return beside(home, x) if isinstance(home, jax.core.Tracer) and home.shape == x.shape else x
 
     return jax.tree_util.tree_map_with_path(place, state)
 

@@ -13,11 +13,11 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.experimental.shard_alike import shard_alike
 from jax.tree_util import keystr
 
 from rmsprop_optax import checks
 from rmsprop_optax.codecs import dither, truncate
+from rmsprop_optax.placement import beside
 from rmsprop_optax.value import value
 
 
@@ -240,7 +240,7 @@ def _low_like(p, dtype):
         return None
     low = jnp.zeros_like(p, dtype)
     if isinstance(p, jax.core.Tracer):  # under jit a constant would land on one device
-        _, low = shard_alike(p, low)
+        low = beside(p, low)
     return low
 
 

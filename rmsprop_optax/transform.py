@@ -12,9 +12,9 @@ import jax
 import jax.export
 import jax.numpy as jnp
 import optax
-from jax.experimental.shard_alike import shard_alike
 
 from rmsprop_optax import checks
+from rmsprop_optax.placement import beside
 from rmsprop_optax.value import value
 
 
@@ -181,7 +181,7 @@ def moment_like(param: Any, fill: Any = 0.0, *, real: bool = False) -> jax.Array
         wide = jnp.complex128 if wide == jnp.float64 else jnp.complex64
     moment = jnp.full_like(param, fill, dtype=wide)
     if isinstance(param, jax.core.Tracer):  # under jit a constant would land on one device
-        _, moment = shard_alike(param, moment)
+        moment = beside(param, moment)
     return moment
 
 

@@ -166,6 +166,7 @@ def test_zero_decay_keeps_its_link_and_none_has_none():
     assert len(rmsprop(0.1, momentum=0.0).init(PARAMS)) == len(state)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("param", ["float32", "bfloat16", "float16", "float64"])
 @pytest.mark.parametrize("grad", ["float32", "bfloat16", "float16", "float64"])
 @pytest.mark.parametrize("decoupled", [True, False])

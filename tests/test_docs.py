@@ -60,7 +60,10 @@ def test_the_links_and_pictures_of_a_page_exist(page):
         assert target.startswith("http") or (page.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("example", EXAMPLES)
+SLOW = {"low_memory.py", "nnx_diagnostics.py", "sweep.py"}
+
+
+@pytest.mark.parametrize("example", [pytest.param(e, marks=[pytest.mark.full] * (e in SLOW)) for e in EXAMPLES])
 def test_an_example_runs(example, tmp_path):
     needs(example)
     assert run([EXAMPLES[example], *QUICK.get(example, [])], tmp_path).strip()
