@@ -81,7 +81,7 @@ ARROWS = {
     "runs": set(),
     "sweep": {"checks", "runs"},
 }
-LAZY = {"plots": {"matplotlib"}, "sweep": {"tqdm"}}
+LAZY = {"placement": {"jax"}, "plots": {"matplotlib"}, "sweep": {"tqdm"}}
 
 
 def imports(path):
