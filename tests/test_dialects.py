@@ -102,7 +102,7 @@ def marked(case):
     return pytest.param(case, id=case.id, marks=[] if ROWS[row_of(case)].function else [pytest.mark.full])
 
 
-@pytest.mark.parametrize("case", map(marked, CLAIMED))
+@pytest.mark.parametrize("case", [marked(case) for case in CLAIMED])
 def test_the_dialect_called_as_the_library_was_replays_its_trajectory(case):
     row = ROWS[row_of(case)]
     with jax.enable_x64(True):
