@@ -1,4 +1,4 @@
-"""Eight virtual devices, one cache of compiled programs for a run, and today's names in the oldest jax we support."""
+"""Eight devices, a run's cache of compiled programs, the same examples each time, today's names in the oldest jax."""
 
 import atexit
 import os
@@ -15,7 +15,12 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # a run's processes share wha
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
+import hypothesis
 import jax
+
+hypothesis.settings.register_profile("same", derandomize=True, max_examples=40, deadline=None)
+hypothesis.settings.register_profile("search", max_examples=1000, deadline=None)
+hypothesis.settings.load_profile("same")
 
 collect_ignore_glob = ["benchmarks/*.py", "carried/*.py", "golden/*.py"]  # scripts, whose doctests nobody wrote
 
