@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
-import optax
+from digits import Classifier, loss_fn
 from flax import nnx
 from sklearn.datasets import load_digits
 
@@ -20,19 +20,6 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 LEARNING_RATE, EPS, QUANTILES = 0.008, 1e-8, (0.25, 0.5, 0.75)
-
-
-class Classifier(nnx.Module):
-    def __init__(self, rngs):
-        self.hidden = nnx.Linear(64, 64, rngs=rngs)
-        self.out = nnx.Linear(64, 10, rngs=rngs)
-
-    def __call__(self, x):
-        return self.out(nnx.relu(self.hidden(x)))
-
-
-def loss_fn(model, images, labels):
-    return optax.softmax_cross_entropy_with_integer_labels(model(images), labels).mean()
 
 
 @nnx.jit

@@ -11,6 +11,7 @@ import jax
 import matplotlib
 import numpy as np
 import optax
+from digits import Classifier
 from flax import nnx
 from sklearn.datasets import load_digits
 
@@ -18,16 +19,6 @@ from rmsprop_optax import plots, rmsprop, sweep
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-
-
-class Classifier(nnx.Module):
-    def __init__(self, rngs):
-        self.hidden = nnx.Linear(64, 64, rngs=rngs)
-        self.out = nnx.Linear(64, 10, rngs=rngs)
-
-    def __call__(self, x):
-        return self.out(nnx.relu(self.hidden(x)))
-
 
 images, labels = load_digits(return_X_y=True)
 images = images.astype(np.float32) / 16

@@ -57,6 +57,12 @@ def one_of(name: str, choice: Any, known: Sequence[str]) -> None:
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, known))}, got {choice!r}.")
 
 
+def transformation(name: str, tx: Any) -> None:
+    """Refuse what has no `init` and `update`."""
+    if not (hasattr(tx, "init") and hasattr(tx, "update")):
+        raise TypeError(f"`{name}` must be an optax transformation, got {tx!r}.")
+
+
 def inexact(name: str, tree: Any) -> None:
     """Refuse leaves that are not floating-point or complex arrays."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
@@ -64,7 +70,7 @@ def inexact(name: str, tree: Any) -> None:
         dtype = jnp.result_type(leaf) if number else getattr(leaf, "dtype", None)
         if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
             raise TypeError(
-                f"`{name}` at {_place(path)} must be a floating-point or complex array, got {dtype or repr(leaf)}. "
+                f"`{name}` at {place(path)} must be a floating-point or complex array, got {dtype or repr(leaf)}. "
                 "Cast it, or leave it out with optax.masked, optax.partition or your framework's filter."
             )
 
@@ -87,7 +93,7 @@ def same_kind(name: str, tree: Any, params: Any) -> None:
     for (path, leaf), param in zip(paths, jax.tree.leaves(params, is_leaf=_is_none), strict=True):
         if leaf is not None and jnp.iscomplexobj(leaf) != jnp.iscomplexobj(param):
             raise TypeError(
-                f"`{name}` at {_place(path)} is {leaf.dtype}, but the parameter is {param.dtype}: an imaginary part "
+                f"`{name}` at {place(path)} is {leaf.dtype}, but the parameter is {param.dtype}: an imaginary part "
                 "would be lost or made up. Take the real part, or make the parameter complex."
             )
 
@@ -98,10 +104,15 @@ def moments(name: str, tree: Any) -> None:
         dtype = jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.inexact) or jnp.finfo(dtype).bits < 32:
             raise TypeError(
-                f"`{name}` at {_place(path)} must be float32 or better, got {dtype}. Moments keep the dtype that "
+                f"`{name}` at {place(path)} must be float32 or better, got {dtype}. Moments keep the dtype that "
                 "`init` gave them: first cast what was restored, or decode what was compressed, with "
                 "`compression.decompress`."
             )
+
+
+def place(path: Any) -> str:
+    """Write the path of a leaf as `layer/kernel`."""
+    return jax.tree_util.keystr(path, simple=True, separator="/") or "its root"
 
 
 def _difference(name: str, tree: Any, reference_name: str, reference: Any) -> str:
@@ -124,11 +135,7 @@ def _difference(name: str, tree: Any, reference_name: str, reference: Any) -> st
 
 
 def _by_path(tree: Any) -> dict[str, Any]:
-    return {_place(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_none)}
-
-
-def _place(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/") or "its root"
+    return {place(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_none)}
 
 
 def _array(leaf: Any) -> Any:

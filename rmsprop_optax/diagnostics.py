@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from rmsprop_optax import checks
+from rmsprop_optax.transform import root
 
 
 def effective_learning_rate(
@@ -57,7 +58,7 @@ def effective_learning_rate(
     learning_rate = checks.number("learning_rate", learning_rate, hint=" For a schedule pass its value at this step.")
     eps, eps_in_sqrt = checks.number("eps", eps), checks.switch("eps_in_sqrt", eps_in_sqrt)
     return {
-        moment.path: jax.tree.map(lambda nu: learning_rate / _root(nu, eps, eps_in_sqrt), moment.nu)
+        moment.path: jax.tree.map(lambda nu: _rate(learning_rate, nu, eps, eps_in_sqrt), moment.nu)
         for moment in _moments(state, decay)
     }
 
@@ -257,13 +258,8 @@ def _is_field(path: Any, value: Any) -> bool:
     return isinstance(path[-1], optax.tree_utils.NamedTupleKey) and not inside
 
 
-def _root(nu: Any, eps: Any, eps_in_sqrt: bool) -> jax.Array:
-    """Return what :func:`scale_by_rms` divides by, which is never 0."""
-    eps = jnp.asarray(eps, nu.dtype)
-    tiny = jnp.finfo(nu.dtype).tiny
-    s = nu + eps if eps_in_sqrt else nu
-    s = jnp.where(s >= tiny, s, jnp.where(eps > 0, tiny, 1))
-    return jnp.sqrt(s) if eps_in_sqrt else jnp.sqrt(s) + eps
+def _rate(learning_rate: Any, nu: Any, eps: Any, eps_in_sqrt: bool) -> jax.Array:
+    return learning_rate / root(nu, jnp.asarray(eps, nu.dtype), eps_in_sqrt=eps_in_sqrt)
 
 
 class _Row(NamedTuple):
@@ -295,7 +291,7 @@ def _numbers(rows: list[_Row], learning_rate: Any, eps: Any, eps_in_sqrt: bool, 
     moments = [row.nu.ravel() for row in rows if row.nu is not None]
     if moments:
         nu = jnp.concatenate(moments)
-        rate = learning_rate / _root(nu, eps, eps_in_sqrt)
+        rate = _rate(learning_rate, nu, eps, eps_in_sqrt)
         numbers["root_nu"] = _rms([jnp.sqrt(nu)])
         numbers["effective_learning_rate"] = jnp.quantile(rate, quantiles.astype(rate.dtype))
         numbers["eps_dominates"] = jnp.mean((nu if eps_in_sqrt else jnp.sqrt(nu)) < eps)

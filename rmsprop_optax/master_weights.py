@@ -13,7 +13,6 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.tree_util import keystr
 
 from rmsprop_optax import checks
 from rmsprop_optax.codecs import dither, truncate
@@ -87,8 +86,7 @@ def with_master_weights(
     References:
       Zamirai et al., `Revisiting bfloat16 training <https://arxiv.org/abs/2010.06192>`_.
     """
-    if not (hasattr(tx, "init") and hasattr(tx, "update")):
-        raise TypeError(f"`tx` must be an optax transformation, got {tx!r}.")
+    checks.transformation("tx", tx)
     if low_bits not in _LOW or isinstance(low_bits, bool):
         raise ValueError(f"`low_bits` must be 16, 8 or 0, got {low_bits!r}.")
     inner = optax.with_extra_args_support(tx)
@@ -265,7 +263,9 @@ def _check_params(params):
     checks.inexact("params", params)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if leaf.dtype == jnp.float16:
-            raise TypeError(f"`params` at {_place(path)} must be bfloat16, or float32 or better, got float16. Cast it.")
+            raise TypeError(
+                f"`params` at {checks.place(path)} must be bfloat16, or float32 or better, got float16. Cast it."
+            )
 
 
 def _check_state(state, params, low_bits=None):
@@ -286,15 +286,11 @@ def _check_state(state, params, low_bits=None):
         expected = _LOW[low_bits] if p.dtype == jnp.bfloat16 and low_bits is not None else None
         if low_bits is not None and got != expected:
             raise TypeError(
-                f"`state.low` at {_place(path)} must be {expected and jnp.dtype(expected)} for a {p.dtype} parameter "
-                f"and low_bits={low_bits}, got {got}. Update with the option and the dtypes it was made with."
+                f"`state.low` at {checks.place(path)} must be {expected and jnp.dtype(expected)} for a {p.dtype} "
+                f"parameter and low_bits={low_bits}, got {got}. Update with the option and the dtypes it was made with."
             )
         if half is not None and half.shape != p.shape:
             raise ValueError(
-                f"`params` at {_place(path)} has shape {p.shape}, but `state.low` there has shape {half.shape}."
+                f"`params` at {checks.place(path)} has shape {p.shape}, but `state.low` there has shape {half.shape}."
             )
     return halves
-
-
-def _place(path):
-    return keystr(path, simple=True, separator="/") or "its root"

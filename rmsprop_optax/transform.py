@@ -146,7 +146,7 @@ class _Scaled(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames=("eps_in_sqrt", "positive"))  # traced once per shape and dtype
 def _scale(g, nu, mu, count, one_minus_decay, eps, *, eps_in_sqrt, positive):
-    dtype, tiny = jnp.result_type(g), jnp.finfo(nu.dtype).tiny
+    dtype = jnp.result_type(g)
     one_minus_decay, eps = (jnp.asarray(number, nu.dtype) for number in (one_minus_decay, eps))
 
     def decayed(x):  # decay * x; in float32 decay and 1 - decay do not sum to 1, and their sum is the average's gain
@@ -163,14 +163,20 @@ def _scale(g, nu, mu, count, one_minus_decay, eps, *, eps_in_sqrt, positive):
     s = nu
     if count is not None:
         s = nu / -jnp.expm1(count.astype(nu.dtype) * jnp.log1p(-one_minus_decay))  # nu / (1 - decay**count)
-    s = s + eps if eps_in_sqrt else s
-    if not positive:  # the root of 0 has no derivative, and the gradient that left so little is 0 or next to it
-        s = jnp.where(s >= tiny, s, jnp.where(eps > 0, tiny, 1))
-    root = jnp.sqrt(s) if eps_in_sqrt else jnp.sqrt(s) + eps
-    u = _parts(lambda x: x / root, g)
+    denominator = root(s, eps, eps_in_sqrt=eps_in_sqrt, positive=positive)
+    u = _parts(lambda x: x / denominator, g)
     if mu is not None:
         u = _parts(_bounded, u)  # a variance may be far below the squared gradient
     return _Scaled(saturate(u, dtype), nu, mu)
+
+
+def root(s: jax.Array, eps: jax.Array, *, eps_in_sqrt: bool, positive: bool = False) -> jax.Array:
+    """Return sqrt(s + eps), or sqrt(s) + eps: never 0, even if eps is, unless `positive` says that it can't be."""
+    s = s + eps if eps_in_sqrt else s
+    if not positive:  # the root of 0 has no derivative, and the gradient that left so little is 0 or next to it
+        tiny = jnp.finfo(s.dtype).tiny
+        s = jnp.where(s >= tiny, s, jnp.where(eps > 0, tiny, 1))
+    return jnp.sqrt(s) if eps_in_sqrt else jnp.sqrt(s) + eps
 
 
 def moment_like(param: Any, fill: Any = 0.0, *, real: bool = False) -> jax.Array:

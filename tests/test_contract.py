@@ -1,8 +1,6 @@
 """Every optimizer x every contract: jax's transformations, optax's wrappers, jax's flags, and ways to keep a state."""
 
 import functools
-import io
-import pickle
 import re
 import threading
 
@@ -27,6 +25,7 @@ from optimizers import (
     train,
     types,
 )
+from storing import through_msgpack, through_orbax, through_pickle, through_state_dict
 
 from rmsprop_optax import rmsprop
 
@@ -465,37 +464,12 @@ def test_compiled_init_and_update_move_nothing_to_the_device(name):
 # keeping a state
 
 
-def through_orbax(state, folder):
-    import orbax.checkpoint as ocp
-
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder / "state", state)
-        checkpointer.wait_until_finished()
-        return checkpointer.restore(folder / "state", jax.eval_shape(lambda: state))
-
-
-def through_msgpack(state, _):
-    import flax.serialization
-
-    return flax.serialization.from_bytes(state, flax.serialization.to_bytes(state))
-
-
-def through_state_dict(state, _):
-    import flax.serialization
-
-    return flax.serialization.from_state_dict(state, flax.serialization.to_state_dict(state))
-
-
-def through_pickle(state, _):
-    return pickle.load(io.BytesIO(pickle.dumps(state)))
-
-
 @core_optimizers
 @pytest.mark.parametrize("way", [through_orbax, through_msgpack, through_state_dict, through_pickle])
 def test_a_kept_state_comes_back_bit_for_bit_and_continues_so(name, way, tmp_path):
     tx = make(name)
     params, state = train(tx, gradients(3))
-    restored = way(state, tmp_path)
+    restored = way(state, tx.init(PARAMS), tmp_path)
     assert same(restored, state)
     assert same(train(tx, gradients(2, seed=1), params, restored), train(tx, gradients(2, seed=1), params, state))
 

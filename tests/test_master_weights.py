@@ -9,6 +9,7 @@ import optax
 import pytest
 from bitwise import same
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from storing import through_msgpack, through_orbax, through_pickle
 
 from rmsprop_optax import rmsprop
 from rmsprop_optax.compression import (
@@ -182,22 +183,12 @@ def test_eight_devices_make_the_bits_of_one_and_no_collective(kind, low_bits):
         assert collective not in text
 
 
-@pytest.mark.parametrize("kind", ["pickle", "msgpack", "orbax"])
-def test_a_restored_state_resumes_bit_for_bit(kind, tmp_path):
+@pytest.mark.parametrize("through", [through_pickle, through_msgpack, through_orbax])
+def test_a_restored_state_resumes_bit_for_bit(through, tmp_path):
     tx, grads = with_master_weights(BYTE, low_bits=8), gradients(6)
     whole = train(tx, grads, BF16)
     params, state = train(tx, grads[:3], BF16)
-    if kind == "pickle":
-        restored = pickle.loads(pickle.dumps(jax.device_get(state)))
-    elif kind == "msgpack":
-        serialization = pytest.importorskip("flax.serialization")
-        restored = serialization.from_bytes(tx.init(params), serialization.to_bytes(state))
-    else:
-        orbax = pytest.importorskip("orbax.checkpoint")
-        with orbax.StandardCheckpointer() as checkpointer:
-            checkpointer.save(tmp_path / "state", state)
-            checkpointer.wait_until_finished()
-            restored = checkpointer.restore(tmp_path / "state", tx.init(params))
+    restored = through(state, tx.init(params), tmp_path)
     assert same(restored, state)
     assert same(train(tx, grads[3:], params, restored), whole)
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rmsprop_optax import checks
 from rmsprop_optax.transform import ScaleByRmsState
 
 OF_OPTAX = ("ScaleByRmsState", "ScaleByRmsWithCountState", "ScaleByRStdDevState", "ScaleByRStdDevWithCountState")
@@ -103,7 +104,7 @@ def place(path: Any) -> str:
     """Write a path as `layer/kernel`; a variable of Flax NNX goes by its own path, not by that of its value."""
     if path and getattr(path[-1], "name", None) == "value":
         path = path[:-1]
-    return jax.tree_util.keystr(path, simple=True, separator="/") or "its root"
+    return checks.place(path)
 
 
 def is_rms(entry: Any, *, optax_s: bool = False) -> bool:

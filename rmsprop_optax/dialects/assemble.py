@@ -140,9 +140,9 @@ def _refusing_complex(tx: optax.GradientTransformationExtraArgs, api: str) -> op
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             if _is_complex(leaf):
                 raise TypeError(
-                    f"`{name}` at {jax.tree_util.keystr(path, simple=True, separator='/') or 'its root'} is complex, "
-                    f"and {api} has no rule for that. Choose one: optax.contrib.split_real_and_imaginary around this "
-                    "gives each part a mean square, rmsprop gives one to both."
+                    f"`{name}` at {checks.place(path)} is complex, and {api} has no rule for that. Choose one: "
+                    "optax.contrib.split_real_and_imaginary around this gives each part a mean square, rmsprop gives "
+                    "one to both."
                 )
 
     def init_fn(params):

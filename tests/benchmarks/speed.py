@@ -5,12 +5,11 @@ where they are installed.
 """
 
 import statistics
-import time
 
 import jax
 import jax.numpy as jnp
 import optax
-from tqdm import tqdm
+import timing
 
 from rmsprop_optax import rmsprop
 from rmsprop_optax.compression import BFloat16, RmsByte, compressed, with_master_weights
@@ -65,34 +64,15 @@ def run(size, rounds):
     steps = {name: Step(tx, low, size) for name, (tx, low) in cases().items()}
     gpu = jax.default_backend() == "gpu"
     others = beside(size) if gpu else {}
-    times = {name: [] for name in steps | others}
-    for step in (steps | others).values():
-        step()
-    for _ in tqdm(range(rounds), desc="rounds"):
-        for name, step in (steps | others).items():
-            start = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - start)
-    found = {"parameters": steps["byte"].size, "rows": {}, "copy GB/s": copied(size) if gpu else None}
+    times = timing.rounds(steps | others, rounds)
+    found = {"parameters": steps["byte"].size, "rows": {}, "copy GB/s": timing.copied(size) if gpu else None}
     for name, seconds in times.items():
-        base = zip(seconds, times["optax.rmsprop"], strict=True)
-        row = {"ms": 1e3 * statistics.median(seconds), "ratio": statistics.median(a / b for a, b in base)}
+        row = {"ms": 1e3 * statistics.median(seconds), "ratio": timing.ratio(seconds, times["optax.rmsprop"])}
         if name in steps:
             row["temporaries"] = steps[name].temporaries
             row["GB/s"] = steps[name].moved() / statistics.median(seconds) / 1e9 if gpu else None
         found["rows"][name] = row
     return found
-
-
-def copied(size, count=10):
-    """Return the rate at which the card reads and writes `size` float32 numbers, the best of some tries."""
-    add = jax.jit(lambda x: x + 1, donate_argnums=0)
-    x, best = jax.block_until_ready(add(jnp.zeros(size))), float("inf")
-    for _ in range(count):
-        start = time.perf_counter()
-        x = jax.block_until_ready(add(x))
-        best = min(best, time.perf_counter() - start)
-    return 8 * size / best / 1e9
 
 
 def beside(size):

@@ -12,6 +12,7 @@ import time
 import jax
 import jax.numpy as jnp
 import optax
+from timing import copied, ratio, rounds
 from tqdm import tqdm
 
 from rmsprop_optax import rmsprop
@@ -70,26 +71,6 @@ class TorchStep:
         self.optimizer.step()
 
 
-def rounds(steps, count):
-    """Time each step in turn, `count` times: a dictionary of lists of seconds."""
-    for step in steps.values():
-        step()
-    times = {name: [] for name in steps}
-    for _ in tqdm(range(count), desc="rounds", leave=False):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - start)
-    return times
-
-
-def ratio(times, other):
-    """The median of our time over the other's within a round, where both met the same machine."""
-    if other not in times:
-        return "-"
-    return f"{statistics.median(ours / theirs for ours, theirs in zip(times['ours'], times[other], strict=True)):.2f}"
-
-
 def step_table(size, count):
     print(f"\nA donated float32 step over {size / 2**20:.0f}M parameters: our time over theirs, in the same round.")
     print(f"{'':<16} {'optax':>6} {'torch loop':>11} {'torch foreach':>14} {'temporaries':>13} {'state':>10}")
@@ -101,9 +82,12 @@ def step_table(size, count):
         if name in TORCH and has_torch():
             steps |= {f"torch {kind}": TorchStep(TORCH[name], size, kind == "foreach") for kind in ("loop", "foreach")}
         times = rounds(steps, count)
+        optax_s, loop, foreach = (
+            f"{ratio(times['ours'], times[other]):.2f}" if other in times else "-"
+            for other in ("optax", "torch loop", "torch foreach")
+        )
         print(
-            f"{name:<16} {ratio(times, 'optax'):>6} {ratio(times, 'torch loop'):>11}"
-            f" {ratio(times, 'torch foreach'):>14}"
+            f"{name:<16} {optax_s:>6} {loop:>11} {foreach:>14}"
             f" {steps['ours'].temporaries:>9.2f} B/p {steps['ours'].bytes:>6.2f} B/p"
         )
         if jax.default_backend() == "gpu":
@@ -111,24 +95,12 @@ def step_table(size, count):
 
 
 def print_bandwidth(name, times, size, steps):
-    copied = 8 * size / copy_seconds(size) / 1e9
+    card = copied(size)
     for other in ("optax", "ours"):
         seconds = statistics.median(times[other])
         moved = size * (4 + 2 * 4 + 2 * steps[other].bytes)  # gradient in; parameter and state in and out
         rate = moved / seconds / 1e9
-        print(f"  {name}, {other}: {1e3 * seconds:.3f} ms, {rate:.0f} GB/s where a copy reaches {copied:.0f}")
-
-
-def copy_seconds(size, count=10):
-    """The best time to read and write `size` float32 numbers."""
-    add = jax.jit(lambda x: x + 1, donate_argnums=0)
-    x = jax.block_until_ready(add(jnp.zeros(size)))
-    best = float("inf")
-    for _ in range(count):
-        start = time.perf_counter()
-        x = jax.block_until_ready(add(x))
-        best = min(best, time.perf_counter() - start)
-    return best
+        print(f"  {name}, {other}: {1e3 * seconds:.3f} ms, {rate:.0f} GB/s where a copy reaches {card:.0f}")
 
 
 def timed(function, clock=time.perf_counter):

@@ -1,0 +1,45 @@
+"""Ways to store a state and to read it back: functions of the state, of one like it as `init` makes it, of a folder."""
+
+import pickle
+
+import jax
+import numpy as np
+import pytest
+
+
+def through_orbax(state, like, folder):
+    orbax = pytest.importorskip("orbax.checkpoint")
+    typed = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
+    with orbax.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder / "orbax", state)
+        checkpointer.wait_until_finished()
+        return checkpointer.restore(folder / "orbax", typed)
+
+
+def through_msgpack(state, like, folder):
+    serialization = pytest.importorskip("flax.serialization")
+    (folder / "state.msgpack").write_bytes(serialization.to_bytes(state))
+    return serialization.from_bytes(like, (folder / "state.msgpack").read_bytes())
+
+
+def through_state_dict(state, like, folder):
+    serialization = pytest.importorskip("flax.serialization")
+    return serialization.from_state_dict(like, serialization.to_state_dict(state))
+
+
+def through_pickle(state, like, folder):
+    (folder / "state.pickle").write_bytes(pickle.dumps(state))
+    return pickle.loads((folder / "state.pickle").read_bytes())
+
+
+def through_numpy(state, like, folder):
+    return jax.tree.map(np.array, state)
+
+
+def through_safetensors(state, like, folder):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    name = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")  # noqa: E731
+    leaves = {name(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
+    safetensors.save_file(leaves, folder / "state.safetensors")
+    loaded = safetensors.load_file(folder / "state.safetensors")
+    return jax.tree_util.tree_map_with_path(lambda path, _: loaded[name(path)], like)

@@ -1,0 +1,79 @@
+"""`compressed`: what is refused, and the sentence that says so."""
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+from rmsprop_optax import rmsprop
+from rmsprop_optax.compression import BFloat16, RmsByte, SignedByte, compressed, decompress
+
+PARAMS = {"w": jnp.ones((4, 6)), "b": {"x": jnp.ones(5)}}
+BYTE = {"nu": RmsByte()}
+
+
+def test_no_codec_at_all_is_refused():
+    for function in (lambda: compressed(rmsprop(0.1)), lambda: decompress(())):
+        with pytest.raises(ValueError, match="Name at least one of `nu`, `mu` and `trace`"):
+            function()
+
+
+@pytest.mark.parametrize("bad", [RmsByte, "uint8", jnp.uint8, 8, lambda x: x])
+def test_what_is_no_codec_is_refused(bad):
+    with pytest.raises(TypeError, match="`nu` must be a codec, such as"):
+        compressed(rmsprop(0.1), nu=bad)
+
+
+@pytest.mark.parametrize("bad", [None, 3, rmsprop])
+def test_what_is_no_transformation_is_refused(bad):
+    with pytest.raises(TypeError, match="`tx` must be an optax transformation"):
+        compressed(bad, **BYTE)
+
+
+def test_an_unknown_field_is_refused_at_the_call_and_one_that_is_not_kept_at_init():
+    with pytest.raises(TypeError, match="rho"):
+        compressed(rmsprop(0.1), rho=RmsByte())
+    with pytest.raises(ValueError, match="`mu` is no field of the state of this transformation; it has nu"):
+        compressed(rmsprop(0.1), mu=BFloat16()).init(PARAMS)
+    with pytest.raises(ValueError, match="it has none of nu, mu and trace"):
+        compressed(optax.sgd(0.1), **BYTE).init(PARAMS)
+
+
+def test_a_reference_that_is_not_there_or_is_relative_itself_is_refused():
+    with pytest.raises(ValueError, match="`trace` is relative to `loss`"):
+        compressed(rmsprop(0.1), trace=SignedByte(relative_to="loss"))
+    with pytest.raises(ValueError, match="`mu` is relative to `trace`, which must be relative to nothing"):
+        compressed(rmsprop(0.1), mu=SignedByte(relative_to="trace"), trace=SignedByte(relative_to="nu"))
+    with pytest.raises(ValueError, match="kept relative to `nu`, but has none beside it"):
+        compressed(rmsprop(0.1, momentum=0.9), trace=SignedByte(relative_to="nu")).init(PARAMS)
+
+
+def test_complex_and_float64_moments_are_refused_by_their_path():
+    tx = compressed(rmsprop(0.1, momentum=0.9, lr_in_momentum=False), trace=BFloat16())
+    with pytest.raises(TypeError, match=r"`state` at 1/trace/w must be in float32 or less and real .* got complex64"):
+        tx.init({"w": jnp.ones(2, jnp.complex64)})
+    with jax.enable_x64(True), pytest.raises(TypeError, match=r"`state` at 0/nu must be in float32 .* got float64"):
+        compressed(rmsprop(0.1), **BYTE).init(jnp.ones(2, jnp.float64))
+
+
+def test_a_state_of_another_kind_or_another_codec_is_refused():
+    tx = compressed(rmsprop(0.1), **BYTE)
+    state = tx.init(PARAMS)
+    with pytest.raises(TypeError, match=r"`state` must be the CompressedState that init made, got builtins\.tuple"):
+        tx.update(PARAMS, state.inner_state)
+    with pytest.raises(TypeError, match=r"`state` at 0/nu/\S+ must be the bfloat16 codes of BFloat16\(\), got uint8"):
+        compressed(rmsprop(0.1), nu=BFloat16()).update(PARAMS, state)
+    with pytest.raises(TypeError, match="decoded moments go through `recompress`"):
+        tx.update(PARAMS, decompress(state, **BYTE))
+
+
+def test_codes_without_a_codec_are_refused_by_their_path():
+    state = compressed(optax.adam(0.1), nu=RmsByte(), mu=SignedByte(relative_to="nu")).init(PARAMS)
+    with pytest.raises(TypeError, match=r"`state` at 0/mu/\S+ is in codes. Pass mu= the codec it was made with"):
+        decompress(state, **BYTE)
+
+
+def test_a_state_without_codes_is_refused_by_decompress():
+    for state in (rmsprop(0.1).init(PARAMS), (), None):
+        with pytest.raises(ValueError, match="`state` must hold a CompressedState"):
+            decompress(state, **BYTE)
