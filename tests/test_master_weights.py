@@ -210,6 +210,18 @@ def test_nnx_trains_bfloat16_parameters_with_it():
     assert loss(model) < before / 2
 
 
+def test_a_linen_train_state_lands_on_the_weights_of_a_float32_run():
+    train_state = pytest.importorskip("flax.training.train_state")
+    tx, grads = rmsprop(1e-2), gradients(20)
+    state = train_state.TrainState.create(apply_fn=None, params=BF16, tx=with_master_weights(tx))
+    for g in grads:
+        state = state.apply_gradients(grads=g)
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {np.dtype(jnp.bfloat16)}
+    wide = lambda tree: jax.tree.map(lambda x: x.astype(jnp.float32), tree)  # noqa: E731
+    expected, _ = train(tx, [wide(g) for g in grads], wide(BF16))
+    assert same(export_weights(state.params, state.opt_state), expected)
+
+
 def test_import_is_the_way_back_from_export_inside_a_larger_state():
     tx = optax.chain(with_master_weights(rmsprop(1e-2)))
     params, state = train(tx, gradients(3), BF16)
