@@ -103,7 +103,11 @@ def test_fields_that_a_reader_returned_without_types_are_found(options):
     serialization = pytest.importorskip("flax.serialization")
     tx = make(**options)
     _, state = train(tx, gradients(3))
-    for untyped in (serialization.to_state_dict(state), [e._asdict() for e in state]):
+    paths = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    }
+    for untyped in (serialization.to_state_dict(state), [e._asdict() for e in state], paths):
         chex.assert_trees_all_equal(checkpoint.restore(tx.init(PARAMS), untyped), state)
 
 

@@ -27,8 +27,8 @@ def restore(state: Any, moments: Any, *, allow_rounding: bool = False) -> Any:
       moments: One of these. A dictionary as `from_torch`, `from_keras`, `from_tf1` and `from_optax` return it: from
         `nu`, `mu`, `trace` to trees like the parameters, or dictionaries from a leaf's path (`layer/kernel`), and
         from `count` to the number of steps taken; `nu` is the variance if there is a `mu`. Or a state of the same
-        optimizer, read from a file. Or nested dictionaries and lists of its fields, as readers that know no types
-        return a state.
+        optimizer, read from a file. Or nested dictionaries and lists of its fields, or a dictionary from its leaves'
+        paths (`0/nu/layer/kernel`), as readers that know no types return a state: all its leaves, or the moments alone.
       allow_rounding: Whether float64 may become float32.
 
     Returns:
@@ -50,7 +50,11 @@ def restore(state: Any, moments: Any, *, allow_rounding: bool = False) -> Any:
     allow_rounding = checks.switch("allow_rounding", allow_rounding)
     wanted = states.gather(state)
     if states.holds_states(moments):
-        return _restore_state(state, moments, allow_rounding)
+        _check_state(state, moments)
+        return _copied(state, moments, allow_rounding)
+    by_field = isinstance(moments, Mapping) and "nu" in moments
+    if not by_field and states.by_path(moments).keys() == states.by_path(state).keys():
+        return _copied(state, moments, allow_rounding)
     given = read(moments)
     no_codes("`state`", differing(wanted.moments, given.moments))
     return filled(state, wanted, given, allow_rounding)
@@ -217,28 +221,34 @@ def _check_dtype(where: str, given: Any, wanted: Any, allow_rounding: bool) -> N
         )
 
 
-def _restore_state(state: Any, saved: Any, allow_rounding: bool) -> Any:
-    """Copy a state of the same optimizer, each leaf checked: the moments, and whatever other links remember."""
+def _check_state(state: Any, saved: Any) -> None:
+    """Refuse a state of another optimizer, or one that was made with other options."""
     states.gather(saved)  # says so if it is another optimizer's
-    ours, theirs = (states.by_path(tree) for tree in (state, saved))
     try:
-        same_paths("moments", theirs, "the state that init made", ours)
+        same_paths("moments", states.by_path(saved), "the state that init made", states.by_path(state))
         expected: Any = jax.tree.structure(state)
         if expected != jax.tree.structure(saved):
             raise ValueError(f"`moments` has other containers: expected {expected}, got {jax.tree.structure(saved)}.")
     except ValueError as error:
         raise ValueError(f"{error} It was made with other options: move it with checkpoint.adapt.") from None
 
-    def copied(path, like, x):
+
+def _copied(state: Any, saved: Any, allow_rounding: bool) -> Any:
+    """Copy all leaves by their paths, each checked: the moments, and whatever other links remember."""
+    leaves = states.by_path(saved)
+
+    def copied(path, like):
+        place = states.place(path)
+        x = leaves[place] if hasattr(leaves[place], "dtype") else np.asarray(leaves[place])
         moment = jnp.issubdtype(jnp.result_type(like), jnp.inexact)
         if moment and x.dtype != like.dtype and (_narrow(x.dtype) or _narrow(like.dtype)):
             codes, owner = (x, "`moments`") if _narrow(x.dtype) else (like, "`state`")
-            raise TypeError(_codes(f"`moments` at {states.place(path)}", codes.dtype, owner))
+            raise TypeError(_codes(f"`moments` at {place}", codes.dtype, owner))
         if not moment and x.dtype != like.dtype:
-            raise TypeError(f"`moments` at {states.place(path)} must be {like.dtype}, got {x.dtype}.")
-        return placed("moments" if moment else "count", states.place(path), x, like, allow_rounding)
+            raise TypeError(f"`moments` at {place} must be {like.dtype}, got {x.dtype}.")
+        return placed("moments" if moment else "count", place, x, like, allow_rounding)
 
-    return jax.tree_util.tree_map_with_path(copied, state, saved)
+    return jax.tree_util.tree_map_with_path(copied, state)
 
 
 def whole(count: Any) -> int:
