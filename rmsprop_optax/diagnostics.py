@@ -197,8 +197,9 @@ def step_response(tx: optax.GradientTransformation, gradients: jax.typing.ArrayL
     Example:
       >>> import jax.numpy as jnp
       >>> from rmsprop_optax import diagnostics, rmsprop
-      >>> print(diagnostics.step_response(rmsprop(1.0, decay=0.75), jnp.array([1.0, 1.0, 1.0, 10.0])))
-      [-2.        -1.5118579 -1.3151919 -1.9828786]
+      >>> updates = diagnostics.step_response(rmsprop(1.0, decay=0.75), jnp.array([1.0, 1.0, 1.0, 10.0]))
+      >>> [f"{update:.3f}" for update in updates]
+      ['-2.000', '-1.512', '-1.315', '-1.983']
     """
     checks.inexact("gradients", gradients)
     gradients = jnp.asarray(gradients)

@@ -142,11 +142,12 @@ def test_a_run_of_torch_goes_on_here_for_4_steps_and_then_in_torch_again(options
         torch = pytest.importorskip("torch")
         fresh = torch_run(dtype, options, 0, grads)[1]
         back = checkpoint.to_torch(state, fresh, path[-1], to_jax, as_tensor=torch.as_tensor)
+    params = jax.tree.map(np.array, params)
     weights = {
-        "conv.weight": np.transpose(params["conv"]["kernel"], (3, 2, 0, 1)),
-        "conv.bias": np.array(params["conv"]["bias"]),
-        "dense.weight": np.array(params["dense"]["kernel"].T),
-        "dense.bias": np.array(params["dense"]["bias"]),
+        "conv.weight": params["conv"]["kernel"].transpose(3, 2, 0, 1),
+        "conv.bias": params["conv"]["bias"],
+        "dense.weight": params["dense"]["kernel"].T,
+        "dense.bias": params["dense"]["bias"],
     }
     assert back["state"][0]["step"] == 8
     rest, last = torch_run(dtype, options, 4, grads, weights, back, first=8)
