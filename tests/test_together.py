@@ -66,6 +66,14 @@ def test_a_restored_run_goes_on_bit_for_bit(name, typed):
     assert same(train(tx, more, params, restored), train(tx, more, params, state))
 
 
+def test_a_file_without_a_low_half_is_refused_by_its_name():
+    tx, start = OPTIMIZERS["master 16"]
+    saved = flax.serialization.to_state_dict(tx.init(start))
+    del saved["low"]["b"]["x"]
+    with pytest.raises(ValueError, match="the leaves of the state that init made; missing: low/b/x"):
+        checkpoint.restore(tx.init(start), saved)
+
+
 def test_codes_of_another_width_are_refused_with_the_leaf():
     state = made_of(compressed(rmsprop(0.01), nu=BFloat16()), PARAMS)[1]
     with pytest.raises(TypeError, match=r"b/x.*uint8|uint8.*b/x"):

@@ -52,9 +52,11 @@ def restore(state: Any, moments: Any, *, allow_rounding: bool = False) -> Any:
     if states.holds_states(moments):
         _check_state(state, moments)
         return _copied(state, moments, allow_rounding)
-    by_field = isinstance(moments, Mapping) and "nu" in moments
-    if not by_field and states.by_path(moments).keys() == states.by_path(state).keys():
-        return _copied(state, moments, allow_rounding)
+    if not (isinstance(moments, Mapping) and "nu" in moments):
+        ours, theirs = states.by_path(state), states.by_path(moments)
+        if theirs.keys() == ours.keys() or theirs.keys() & states.others(state).keys():
+            same_paths("moments", theirs, "the state that init made", ours)
+            return _copied(state, moments, allow_rounding)
     given = read(moments)
     no_codes("`state`", differing(wanted.moments, given.moments))
     return filled(state, wanted, given, allow_rounding)
