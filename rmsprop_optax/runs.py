@@ -55,8 +55,8 @@ def advance(make_tx, loss_fn, runs, batches, stop, multiple):
 
     def body(now):
         i, alive = now.step, now.diverged_at < 0
-        each = _each(functools.partial(step, i), len(now.rates))
-        loss, params, state = each(now.rates, now.params, now.state, now.order)
+        one = functools.partial(step, i)
+        loss, params, state = (one if alone else jax.vmap(one))(now.rates, now.params, now.state, now.order)
         ceiling = jnp.where(i == 0, loss + (multiple - 1) * jnp.abs(loss), now.ceiling)
         lost = ~jnp.isfinite(loss) | (loss > ceiling)
         return now._replace(
@@ -68,24 +68,24 @@ def advance(make_tx, loss_fn, runs, batches, stop, multiple):
             diverged_at=jnp.where(alive & lost, i, now.diverged_at),
         )
 
-    return jax.lax.while_loop(lambda now: (now.step < stop) & (now.diverged_at < 0).any(), body, runs)
+    alone = len(runs.rates) == 1
+    start = _own(runs, lambda x: x[0]) if alone else runs
+    end = jax.lax.while_loop(lambda now: (now.step < stop) & (now.diverged_at < 0).any(), body, start)
+    return _own(end, lambda x: x[None]) if alone else end
+
+
+def _own(runs, change):
+    """Change what a run trains with. One alone has no leading axis there: its conditionals stay conditionals."""
+    own = runs.rates, runs.params, runs.state, runs.order
+    rates, params, state, order = jax.tree.map(change, own)
+    return runs._replace(rates=rates, params=params, state=state, order=order)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def judge(loss_fn, params, held_out):
-    n = len(jax.tree.leaves(params)[0])
-    return _each(lambda params: _loss(loss_fn, params, held_out), n)(params)
-
-
-def _each(function, n):
-    """Apply a function to each run; one alone is not vmapped, so that its conditionals stay conditionals."""
-    if n > 1:
-        return jax.vmap(function)
-
-    def alone(*args):
-        return jax.tree.map(lambda x: x[None], function(*jax.tree.map(lambda x: x[0], args)))
-
-    return alone
+    if len(jax.tree.leaves(params)[0]) == 1:
+        return _loss(loss_fn, jax.tree.map(lambda x: x[0], params), held_out)[None]
+    return jax.vmap(lambda params: _loss(loss_fn, params, held_out))(params)
 
 
 def _transformation(make_tx: Any, rate: Any) -> Any:
