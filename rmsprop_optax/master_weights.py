@@ -236,10 +236,7 @@ def _low_like(p, dtype):
     """Return the low half of a parameter that is a bfloat16: zeros of its shape and sharding."""
     if p.dtype != jnp.bfloat16 or dtype is None:
         return None
-    low = jnp.zeros_like(p, dtype)
-    if isinstance(p, jax.core.Tracer):  # under jit a constant would land on one device
-        low = beside(p, low)
-    return low
+    return beside(p, jnp.zeros_like(p, dtype))
 
 
 def _bits(x):

@@ -12,7 +12,9 @@ except ImportError:  # removed in jax 0.12
 
 
 def beside(param: Any, x: jax.Array) -> jax.Array:
-    """Return a traced array with the sharding of another of its shape; a constant would land on one device."""
+    """Return an array made for a parameter of its shape, under jit with its sharding: there it would be a constant."""
+    if not isinstance(param, jax.core.Tracer):
+        return x
     if shard_alike is not None:
         return shard_alike(param, x)[1]
     zero = jax.lax.optimization_barrier(jnp.zeros((), x.dtype))  # which no compiler knows to be 0

@@ -44,6 +44,7 @@ _ORDER = 0x6F726465  # no number that whoever makes the parameters is likely to 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
 def advance(make_tx, loss_fn, runs, batches, stop, multiple):
     """Train until step `stop`, or until every run has diverged."""
+    alone = len(runs.rates) == 1
 
     def step(i, rate, params, state, order):
         batch = jax.tree.map(lambda x: x[i if order is None else order[i]], batches)
@@ -68,7 +69,6 @@ def advance(make_tx, loss_fn, runs, batches, stop, multiple):
             diverged_at=jnp.where(alive & lost, i, now.diverged_at),
         )
 
-    alone = len(runs.rates) == 1
     start = _own(runs, lambda x: x[0]) if alone else runs
     end = jax.lax.while_loop(lambda now: (now.step < stop) & (now.diverged_at < 0).any(), body, start)
     return _own(end, lambda x: x[None]) if alone else end

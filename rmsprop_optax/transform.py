@@ -185,10 +185,7 @@ def moment_like(param: Any, fill: Any = 0.0, *, real: bool = False) -> jax.Array
     wide = jnp.float64 if jnp.finfo(dtype).bits == 64 else jnp.float32
     if jnp.issubdtype(dtype, jnp.complexfloating) and not real:
         wide = jnp.complex128 if wide == jnp.float64 else jnp.complex64
-    moment = jnp.full_like(param, fill, dtype=wide)
-    if isinstance(param, jax.core.Tracer):  # under jit a constant would land on one device
-        moment = beside(param, moment)
-    return moment
+    return beside(param, jnp.full_like(param, fill, dtype=wide))
 
 
 def as_precise(x: Any, moment: jax.Array) -> jax.Array:

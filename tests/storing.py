@@ -37,9 +37,12 @@ def through_numpy(state, like, folder):
 
 
 def through_safetensors(state, like, folder):
+    """Return a dictionary by path, which is what safetensors keeps."""
     safetensors = pytest.importorskip("safetensors.numpy")
-    name = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")  # noqa: E731
-    leaves = {name(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
-    safetensors.save_file(leaves, folder / "state.safetensors")
-    loaded = safetensors.load_file(folder / "state.safetensors")
-    return jax.tree_util.tree_map_with_path(lambda path, _: loaded[name(path)], like)
+    safetensors.save_file(by_path(state), folder / "state.safetensors")
+    return safetensors.load_file(folder / "state.safetensors")
+
+
+def by_path(state):
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf) for path, leaf in leaves}

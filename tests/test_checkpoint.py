@@ -8,6 +8,7 @@ import optax
 import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
+from storing import by_path
 from test_alias import PARAMS, gradients, stepped, train
 
 from rmsprop_optax import checkpoint, rmsprop, scale_by_rms
@@ -103,11 +104,7 @@ def test_fields_that_a_reader_returned_without_types_are_found(options):
     serialization = pytest.importorskip("flax.serialization")
     tx = make(**options)
     _, state = train(tx, gradients(3))
-    paths = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
-    }
-    for untyped in (serialization.to_state_dict(state), [e._asdict() for e in state], paths):
+    for untyped in (serialization.to_state_dict(state), [e._asdict() for e in state], by_path(state)):
         chex.assert_trees_all_equal(checkpoint.restore(tx.init(PARAMS), untyped), state)
 
 

@@ -52,11 +52,9 @@ def restore(state: Any, moments: Any, *, allow_rounding: bool = False) -> Any:
     if states.holds_states(moments):
         _check_state(state, moments)
         return _copied(state, moments, allow_rounding)
-    if not (isinstance(moments, Mapping) and "nu" in moments):
-        ours, theirs = states.by_path(state), states.by_path(moments)
-        if theirs.keys() == ours.keys() or theirs.keys() & states.others(state).keys():
-            same_paths("moments", theirs, "the state that init made", ours)
-            return _copied(state, moments, allow_rounding)
+    if _is_whole(moments, state):
+        same_paths("moments", states.by_path(moments), "the state that init made", states.by_path(state))
+        return _copied(state, moments, allow_rounding)
     given = read(moments)
     no_codes("`state`", differing(wanted.moments, given.moments))
     return filled(state, wanted, given, allow_rounding)
@@ -221,6 +219,14 @@ def _check_dtype(where: str, given: Any, wanted: Any, allow_rounding: bool) -> N
             f"{where} must fit {wanted}, got {given}, which would be rounded. Moments are float64 for float64 "
             "parameters under jax.enable_x64; or allow it, where there is an `allow_rounding`."
         )
+
+
+def _is_whole(moments: Any, state: Any) -> bool:
+    """Whether plain containers hold a state and not moments alone: all its leaves, or some that are no moments."""
+    if isinstance(moments, Mapping) and "nu" in moments:
+        return False
+    paths = states.by_path(moments).keys()
+    return paths == states.by_path(state).keys() or bool(paths & states.others(state).keys())
 
 
 def _check_state(state: Any, saved: Any) -> None:
