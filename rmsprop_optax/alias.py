@@ -10,9 +10,9 @@ import jax.export
 import jax.numpy as jnp
 import optax
 
-from rmsprop_optax import checks
+from rmsprop_optax import _checks
+from rmsprop_optax._value import value
 from rmsprop_optax.transform import ScaleByRmsState, as_precise, moment_like, saturate, scale_by_rms
-from rmsprop_optax.value import value
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -137,16 +137,16 @@ def rmsprop(
     """
     learning_rate = _number_or_schedule("learning_rate", learning_rate)
     if momentum is not None:
-        momentum = checks.number("momentum", momentum, below=1)
+        momentum = _checks.number("momentum", momentum, below=1)
     if weight_decay is not None:
         weight_decay = _number_or_schedule("weight_decay", weight_decay)
     structure = _Structure(
-        eps_in_sqrt=checks.switch("eps_in_sqrt", eps_in_sqrt),
-        centered=checks.switch("centered", centered),
-        nesterov=checks.switch("nesterov", nesterov),
-        bias_correction=checks.switch("bias_correction", bias_correction),
-        lr_in_momentum=checks.switch("lr_in_momentum", lr_in_momentum),
-        decoupled_weight_decay=checks.switch("decoupled_weight_decay", decoupled_weight_decay),
+        eps_in_sqrt=_checks.switch("eps_in_sqrt", eps_in_sqrt),
+        centered=_checks.switch("centered", centered),
+        nesterov=_checks.switch("nesterov", nesterov),
+        bias_correction=_checks.switch("bias_correction", bias_correction),
+        lr_in_momentum=_checks.switch("lr_in_momentum", lr_in_momentum),
+        decoupled_weight_decay=_checks.switch("decoupled_weight_decay", decoupled_weight_decay),
     )
     if structure.nesterov and momentum is None:
         raise ValueError("`nesterov` needs `momentum`, got momentum=None. Pass momentum=0.9, say, or leave it out.")
@@ -300,13 +300,13 @@ def _moments(state: Any, layout: list[str]) -> dict[str, Any]:
 
 
 def _check_trees(updates: Any, params: Any, moments: dict[str, Any]) -> None:
-    checks.inexact("updates", updates)
+    _checks.inexact("updates", updates)
     if params is not None:
-        checks.like("updates", updates, "params", params)
-        checks.same_kind("updates", updates, params)
+        _checks.like("updates", updates, "params", params)
+        _checks.same_kind("updates", updates, params)
     for name, tree in moments.items():
-        checks.like("updates", updates, f"state.{name}", tree)
-        checks.moments(f"state.{name}", tree)
+        _checks.like("updates", updates, f"state.{name}", tree)
+        _checks.moments(f"state.{name}", tree)
 
 
 def _decaying(params: Any, mask: Any, treedef: Any) -> list[Any]:
@@ -319,7 +319,7 @@ def _decaying(params: Any, mask: Any, treedef: Any) -> list[Any]:
     if callable(mask) and all(map(callable, jax.tree.leaves(mask))):  # a module full of bools may be callable, too
         mask = mask(params)
     for flag in jax.tree.leaves(mask):
-        checks.switch("weight_decay_mask", flag)
+        _checks.switch("weight_decay_mask", flag)
     try:
         flags = jax.tree.map(lambda flag, subtree: jax.tree.map(lambda _: flag, subtree), mask, params)
     except ValueError as error:
@@ -329,8 +329,8 @@ def _decaying(params: Any, mask: Any, treedef: Any) -> list[Any]:
 
 def _number_or_schedule(name: str, rate: Any) -> Any:
     if callable(rate):
-        return lambda count: checks.number(name, rate(count))
-    return checks.number(name, rate, hint=" A schedule, a function from the step to a number, will do too.")
+        return lambda count: _checks.number(name, rate(count))
+    return _checks.number(name, rate, hint=" A schedule, a function from the step to a number, will do too.")
 
 
 def _minus_product(learning_rate: Any, weight_decay: Any) -> Any:

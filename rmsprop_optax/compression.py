@@ -15,11 +15,11 @@ import numpy as np
 import optax
 from jax.tree_util import GetAttrKey
 
-from rmsprop_optax import checks
+from rmsprop_optax import _checks
+from rmsprop_optax._value import value
 from rmsprop_optax.codecs import BFloat16, Codec, RmsByte, SignedByte, dither
 from rmsprop_optax.master_weights import MasterWeightsState, export_weights, import_weights, with_master_weights
 from rmsprop_optax.placement import beside
-from rmsprop_optax.value import value
 
 __all__ = [
     "BFloat16",
@@ -100,7 +100,7 @@ def compressed(
       Low-precision averages and what nearest rounding does to them: Dettmers et al., `8-bit optimizers via block-wise
       quantization <https://arxiv.org/abs/2110.02861>`_.
     """
-    checks.transformation("tx", tx)
+    _checks.transformation("tx", tx)
     inner = optax.with_extra_args_support(tx)
     codecs = _codecs(nu=nu, mu=mu, trace=trace)
 
@@ -234,7 +234,7 @@ def _leaves(state: Any, codecs: dict[str, Codec]) -> tuple[list[_Leaf], Any]:
     numbers = {path: number for number, (path, _) in enumerate(flat)}
 
     def leaf(path, x):
-        place = checks.place(path)
+        place = _checks.place(path)
         at = _end(path, moments)
         field = None if at is None else path[at - 1].name
         codec = codecs.get(field or "")

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rmsprop_optax import checks
+from rmsprop_optax import _checks
 from rmsprop_optax.transform import root
 
 
@@ -55,8 +55,8 @@ def effective_learning_rate(
       >>> diagnostics.effective_learning_rate(state, 0.1, eps=0.0)
       {'0/ScaleByRmsState.nu': Array([0.2 , 0.02], dtype=float32)}
     """
-    learning_rate = checks.number("learning_rate", learning_rate, hint=" For a schedule pass its value at this step.")
-    eps, eps_in_sqrt = checks.number("eps", eps), checks.switch("eps_in_sqrt", eps_in_sqrt)
+    learning_rate = _checks.number("learning_rate", learning_rate, hint=" For a schedule pass its value at this step.")
+    eps, eps_in_sqrt = _checks.number("eps", eps), _checks.switch("eps_in_sqrt", eps_in_sqrt)
     return {
         moment.path: jax.tree.map(lambda nu: _rate(learning_rate, nu, eps, eps_in_sqrt), moment.nu)
         for moment in _moments(state, decay)
@@ -116,11 +116,11 @@ def measure(
       >>> print(step["leaves"]["w"]["update_to_weight"], step["all"]["effective_learning_rate"])
       0.056568544 [0.029 0.11  0.191]
     """
-    learning_rate = checks.number("learning_rate", learning_rate, hint=" For a schedule pass its value at this step.")
-    eps, eps_in_sqrt = checks.number("eps", eps), checks.switch("eps_in_sqrt", eps_in_sqrt)
-    checks.inexact("params", params)
+    learning_rate = _checks.number("learning_rate", learning_rate, hint=" For a schedule pass its value at this step.")
+    eps, eps_in_sqrt = _checks.number("eps", eps), _checks.switch("eps_in_sqrt", eps_in_sqrt)
+    _checks.inexact("params", params)
     for name, tree in (("gradients", gradients), ("updates", updates)):
-        checks.like(name, tree, "params", params)
+        _checks.like(name, tree, "params", params)
     before, after = _by_path(gradients), _by_path(updates)
     rows = {path: _Row(before.get(path), after.get(path), p, None) for path, p in _by_path(params).items() if p.size}
     if not rows:
@@ -164,9 +164,9 @@ def oscillation(previous: optax.Updates, updates: optax.Updates) -> dict[str, An
       >>> print(turned["reversed"], turned["undone"])
       0.25 0.125
     """
-    checks.inexact("previous", previous)
-    checks.inexact("updates", updates)
-    checks.like("updates", updates, "previous", previous)
+    _checks.inexact("previous", previous)
+    _checks.inexact("updates", updates)
+    _checks.like("updates", updates, "previous", previous)
     before, after = _by_path(previous), _by_path(updates)
     pairs = {path: (before[path], after[path]) for path in before if path in after and before[path].size}
     if not pairs:
@@ -201,7 +201,7 @@ def step_response(tx: optax.GradientTransformation, gradients: jax.typing.ArrayL
       >>> [f"{update:.3f}" for update in updates]
       ['-2.000', '-1.512', '-1.315', '-1.983']
     """
-    checks.inexact("gradients", gradients)
+    _checks.inexact("gradients", gradients)
     gradients = jnp.asarray(gradients)
     if not gradients.shape:
         raise ValueError("`gradients` must have shape (steps, ...), got a scalar.")
@@ -230,14 +230,14 @@ def _moments(state: Any, decay: Any) -> list[_Moment]:
             continue
         key, nu = entry["nu"]
         path = jax.tree_util.keystr(key, simple=True, separator="/")
-        checks.moments(f"state/{path}", nu)
+        _checks.moments(f"state/{path}", nu)
         kept: Any = 1.0
         if entry.get("count", (None, None))[1] is not None:
             if decay is None:
                 raise ValueError(
                     f"`decay` is needed, got None: `state` counts steps at {path}, so the bias is corrected."
                 )
-            kept = _kept(checks.number("decay", decay, below=1), entry["count"][1])
+            kept = _kept(_checks.number("decay", decay, below=1), entry["count"][1])
         nu = jax.tree.map(lambda x, kept=kept: x / kept, nu)
         if "ScaleByRStdDev" in key[-1].tuple_name:  # optax's: nu is the raw second moment there
             nu = jax.tree.map(lambda x, m, kept=kept: jnp.maximum(x - jnp.abs(m / kept) ** 2, 0), nu, entry["mu"][1])

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rmsprop_optax import checks
+from rmsprop_optax import _checks
+from rmsprop_optax._value import value
 from rmsprop_optax.codecs import dither, truncate
 from rmsprop_optax.placement import beside
-from rmsprop_optax.value import value
 
 
 class MasterWeightsState(NamedTuple):
@@ -86,7 +86,7 @@ def with_master_weights(
     References:
       Zamirai et al., `Revisiting bfloat16 training <https://arxiv.org/abs/2010.06192>`_.
     """
-    checks.transformation("tx", tx)
+    _checks.transformation("tx", tx)
     if low_bits not in _LOW or isinstance(low_bits, bool):
         raise ValueError(f"`low_bits` must be 16, 8 or 0, got {low_bits!r}.")
     inner = optax.with_extra_args_support(tx)
@@ -99,7 +99,7 @@ def with_master_weights(
 
     def update_fn(updates, state, params=None, **extra_args):
         low = _check_state(state, params, low_bits)
-        checks.like("updates", updates, "params", params)
+        _checks.like("updates", updates, "params", params)
         treedef: Any  # jaxlib's stub of it has no methods
         leaves, treedef = jax.tree.flatten(params)
         grads = treedef.flatten_up_to(updates)
@@ -177,7 +177,7 @@ def import_weights(
     """
     found = _find(state)
     low = _check_state(found, params)
-    checks.like("weights", weights, "params", params)
+    _checks.like("weights", weights, "params", params)
     treedef: Any
     leaves, treedef = jax.tree.flatten(params)
     new = treedef.flatten_up_to(weights)
@@ -257,11 +257,11 @@ def _is_ours(node):
 
 
 def _check_params(params):
-    checks.inexact("params", params)
+    _checks.inexact("params", params)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if leaf.dtype == jnp.float16:
             raise TypeError(
-                f"`params` at {checks.place(path)} must be bfloat16, or float32 or better, got float16. Cast it."
+                f"`params` at {_checks.place(path)} must be bfloat16, or float32 or better, got float16. Cast it."
             )
 
 
@@ -283,11 +283,11 @@ def _check_state(state, params, low_bits=None):
         expected = _LOW[low_bits] if p.dtype == jnp.bfloat16 and low_bits is not None else None
         if low_bits is not None and got != expected:
             raise TypeError(
-                f"`state.low` at {checks.place(path)} must be {expected and jnp.dtype(expected)} for a {p.dtype} "
+                f"`state.low` at {_checks.place(path)} must be {expected and jnp.dtype(expected)} for a {p.dtype} "
                 f"parameter and low_bits={low_bits}, got {got}. Update with the option and the dtypes it was made with."
             )
         if half is not None and half.shape != p.shape:
             raise ValueError(
-                f"`params` at {checks.place(path)} has shape {p.shape}, but `state.low` there has shape {half.shape}."
+                f"`params` at {_checks.place(path)} has shape {p.shape}, but `state.low` there has shape {half.shape}."
             )
     return halves

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rmsprop_optax import checks, runs
+from rmsprop_optax import _checks, runs
 
 
 class Suggestion(NamedTuple):
@@ -344,7 +344,7 @@ def _start(params: Any, seeds: tuple[int, ...] | None) -> tuple[Any, Any, Any]:
             "`params` is a function of a key, and `seeds` is None. Pass seeds=3, say, or call it yourself."
         )
     tree = jax.eval_shape(params, jax.random.key(0)) if makes else params
-    checks.inexact("params", tree)
+    _checks.inexact("params", tree)
     bits = [jnp.finfo(jnp.result_type(leaf)).bits for leaf in jax.tree.leaves(tree)]
     if not bits:
         raise ValueError("`params` must have a leaf at least, got none.")
@@ -378,7 +378,7 @@ def _read(batches: Iterator[Any], steps: int) -> Any:
     if len(taken) < steps:
         raise ValueError(f"`batches` ran out after {len(taken)} of {steps} steps. Pass more of them, or fewer `steps`.")
     for i, batch in enumerate(taken):
-        checks.like(f"batches at step {i}", batch, "batches at step 0", taken[0])
+        _checks.like(f"batches at step {i}", batch, "batches at step 0", taken[0])
     return jax.tree.map(lambda *leaves: (jnp if isinstance(leaves[0], jax.Array) else np).stack(leaves), *taken)
 
 

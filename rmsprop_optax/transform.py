@@ -13,9 +13,9 @@ import jax.export
 import jax.numpy as jnp
 import optax
 
-from rmsprop_optax import checks
+from rmsprop_optax import _checks
+from rmsprop_optax._value import value
 from rmsprop_optax.placement import beside
-from rmsprop_optax.value import value
 
 
 class ScaleByRmsState(NamedTuple):
@@ -72,7 +72,7 @@ def scale_by_rms(
       centered: Whether to divide by the standard deviation instead. Structure.
 
     Returns:
-      A transformation that is a value (see `rmsprop_optax.value`). Its state is a `ScaleByRmsState` whose arrays have
+      A transformation that is a value (see `rmsprop_optax._value`). Its state is a `ScaleByRmsState` whose arrays have
       the shapes and shardings of the parameters, and whose types never change. A None gradient keeps its state.
 
     Raises:
@@ -95,12 +95,12 @@ def scale_by_rms(
       Welford, `Note on a method for calculating corrected sums of squares and products
       <https://doi.org/10.1080/00401706.1962.10490022>`_.
     """
-    decay = checks.number("decay", decay, below=1, hint=" For a plain sum of squares use optax.scale_by_rss.")
-    eps = checks.number("eps", eps)
-    initial_scale = checks.number("initial_scale", initial_scale)
-    eps_in_sqrt = checks.switch("eps_in_sqrt", eps_in_sqrt)
-    bias_correction = checks.switch("bias_correction", bias_correction)
-    centered = checks.switch("centered", centered)
+    decay = _checks.number("decay", decay, below=1, hint=" For a plain sum of squares use optax.scale_by_rss.")
+    eps = _checks.number("eps", eps)
+    initial_scale = _checks.number("initial_scale", initial_scale)
+    eps_in_sqrt = _checks.switch("eps_in_sqrt", eps_in_sqrt)
+    bias_correction = _checks.switch("bias_correction", bias_correction)
+    centered = _checks.switch("centered", centered)
     if centered and bias_correction:
         raise ValueError(
             "`centered` and `bias_correction` exclude each other: the corrected variance of the first step is 0 by "
@@ -110,7 +110,7 @@ def scale_by_rms(
     positive = eps_in_sqrt and isinstance(eps, float) and eps >= jnp.finfo(jnp.float32).tiny
 
     def init_fn(params):
-        checks.inexact("params", params)
+        _checks.inexact("params", params)
         return ScaleByRmsState(
             count=jnp.zeros([], jnp.int32) if bias_correction else None,
             nu=jax.tree.map(lambda p: moment_like(p, initial_scale, real=True), params),
@@ -234,8 +234,8 @@ def _check(updates, state, *, counted, centered):
                 f"`state` was made with {option}={not wanted}, this transformation has {option}={wanted}. Build it "
                 "with the options of the state, or move the state to these with checkpoint.adapt."
             )
-    checks.like("updates", updates, "state.nu", state.nu)
-    checks.moments("state.nu", state.nu)
+    _checks.like("updates", updates, "state.nu", state.nu)
+    _checks.moments("state.nu", state.nu)
     if centered:
-        checks.like("state.mu", state.mu, "state.nu", state.nu)
-        checks.moments("state.mu", state.mu)
+        _checks.like("state.mu", state.mu, "state.nu", state.nu)
+        _checks.moments("state.mu", state.mu)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rmsprop_optax import checks
+from rmsprop_optax import _checks
 from rmsprop_optax.checkpoint import restoring, states
 from rmsprop_optax.checkpoint.variance import to_mean_square
 
@@ -62,7 +62,7 @@ def adapt(
       >>> report
       {'nu': 'carried', 'trace': 'fresh'}
     """
-    allow_rounding = checks.switch("allow_rounding", allow_rounding)
+    allow_rounding = _checks.switch("allow_rounding", allow_rounding)
     new_state = tx.init(params)
     old, new = states.gather(old_state), states.gather(new_state)
     report: dict[str, str] = {}
@@ -116,7 +116,7 @@ def _reordered(trace: dict[str, Any], learning_rate: Any, new: states.Found) -> 
             f"`tx` has lr_in_momentum={new.lr_in_momentum}, `old_state` was made with the other order, so its trace "
             "differs by a factor of minus the learning rate. Pass `learning_rate`, that of the last steps."
         )
-    rate = checks.number("learning_rate", learning_rate)
+    rate = _checks.number("learning_rate", learning_rate)
     if isinstance(rate, float) and rate == 0:
         raise ValueError("`learning_rate` must be above 0, got 0: the trace that it scaled is gone.")
     scale = (lambda leaf: -rate * leaf) if new.lr_in_momentum else (lambda leaf: -leaf / rate)

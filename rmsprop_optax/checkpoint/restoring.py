@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rmsprop_optax import checks
+from rmsprop_optax import _checks
 from rmsprop_optax.checkpoint import states
 
 _OPTION = {"nu": "RMSprop", "mu": "centered=True", "trace": "momentum"}
@@ -47,7 +47,7 @@ def restore(state: Any, moments: Any, *, allow_rounding: bool = False) -> Any:
       >>> print(state[0].nu["w"])
       [4. 9.]
     """
-    allow_rounding = checks.switch("allow_rounding", allow_rounding)
+    allow_rounding = _checks.switch("allow_rounding", allow_rounding)
     wanted = states.gather(state)
     if states.holds_states(moments):
         _check_state(state, moments)
@@ -96,7 +96,7 @@ def read(moments: Any) -> states.Found:
                 if entry and key in states.FIELDS:
                     states._merge(found.setdefault(key, {}), states.by_path(value), key)
                 elif entry and key == "lr_in_momentum":
-                    orders.add(checks.switch("lr_in_momentum", value))
+                    orders.add(_checks.switch("lr_in_momentum", value))
                 elif key == "count" and not isinstance(value, Mapping | list | tuple):
                     counts[here] = whole(value)
                 else:

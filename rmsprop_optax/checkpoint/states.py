@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rmsprop_optax import checks
+from rmsprop_optax import _checks
 from rmsprop_optax.transform import ScaleByRmsState
 
 OF_OPTAX = ("ScaleByRmsState", "ScaleByRmsWithCountState", "ScaleByRStdDevState", "ScaleByRStdDevWithCountState")
@@ -104,7 +104,7 @@ def place(path: Any) -> str:
     """Write a path as `layer/kernel`; a variable of Flax NNX goes by its own path, not by that of its value."""
     if path and getattr(path[-1], "name", None) == "value":
         path = path[:-1]
-    return checks.place(path)
+    return _checks.place(path)
 
 
 def is_rms(entry: Any, *, optax_s: bool = False) -> bool:

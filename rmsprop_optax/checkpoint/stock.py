@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from rmsprop_optax import checks
+from rmsprop_optax import _checks
 from rmsprop_optax.checkpoint import restoring, states
 from rmsprop_optax.checkpoint.variance import to_mean_square, to_variance
 
@@ -77,7 +77,7 @@ def to_optax(state: Any, opt_state: Any, *, allow_rounding: bool = False) -> Any
     References:
       optax 0.2.8, optax/_src/transform.py, lines 80-236.
     """
-    allow_rounding = checks.switch("allow_rounding", allow_rounding)
+    allow_rounding = _checks.switch("allow_rounding", allow_rounding)
     wanted, given = states.gather(opt_state, optax_s=True), states.gather(state)
     restoring.no_codes("`state`", given.moments)
     if "mu" in given.moments:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rmsprop_optax import checks
+from rmsprop_optax import _checks
 from rmsprop_optax.alias import rmsprop
 from rmsprop_optax.dialects.rows import ROWS
 from rmsprop_optax.transform import saturate
@@ -70,7 +70,7 @@ def unless_zero(number: Any) -> Any:
 
 def above_zero(name: str, number: Any, hint: str) -> Any:
     """Return a number, or refuse a Python 0."""
-    number = checks.number(name, number, hint=hint)
+    number = _checks.number(name, number, hint=hint)
     if isinstance(number, float) and number == 0:
         raise ValueError(f"`{name}` must be above 0, got 0.{hint}")
     return number
@@ -113,8 +113,8 @@ _NO_CLIPPING = " Leave it None to not clip."
 
 def _checked(name: str, number: Any, ours: str) -> Any:
     if callable(number) and ours in ("learning_rate", "weight_decay"):
-        return lambda count: checks.number(name, number(count))
-    return checks.number(name, number, below=_BELOW.get(ours))
+        return lambda count: _checks.number(name, number(count))
+    return _checks.number(name, number, below=_BELOW.get(ours))
 
 
 def _behind(
@@ -124,7 +124,7 @@ def _behind(
     chain = optax.chain(*links, tx)
 
     def update_fn(updates, state, params=None, **extra_args):
-        checks.inexact("updates", updates)
+        _checks.inexact("updates", updates)
         wide = jax.tree.map(lambda g: jnp.asarray(g, jnp.promote_types(jnp.result_type(g), jnp.float32)), updates)
         u, state = chain.update(wide, state, params, **extra_args)
         narrow = lambda g, x: x if g is None else saturate(x, jnp.result_type(g))  # noqa: E731
@@ -140,7 +140,7 @@ def _refusing_complex(tx: optax.GradientTransformationExtraArgs, api: str) -> op
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             if _is_complex(leaf):
                 raise TypeError(
-                    f"`{name}` at {checks.place(path)} is complex, and {api} has no rule for that. Choose one: "
+                    f"`{name}` at {_checks.place(path)} is complex, and {api} has no rule for that. Choose one: "
                     "optax.contrib.split_real_and_imaginary around this gives each part a mean square, rmsprop gives "
                     "one to both."
                 )
@@ -177,8 +177,8 @@ def _in_real_pairs(tx: optax.GradientTransformationExtraArgs) -> optax.GradientT
     def update_fn(updates, state, params=None, **extra_args):
         nu = optax.tree.get(state, "nu")
         if nu is not None:  # else it is another optimizer's state, and rmsprop says so
-            checks.like("updates", updates, "state.nu", nu)
-            checks.same_kind("updates", updates, nu)
+            _checks.like("updates", updates, "state.nu", nu)
+            _checks.same_kind("updates", updates, nu)
         parts, new = tx.update(_split(updates), _split(state), _split(params), **extra_args)
         join = lambda x, moment: _join(x) if _is_complex(moment) else x  # noqa: E731
         return jax.tree.map(join, parts, nu), jax.tree.map(join, new, state)

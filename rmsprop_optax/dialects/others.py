@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import optax
 
-from rmsprop_optax import checks
+from rmsprop_optax import _checks
+from rmsprop_optax._value import value
 from rmsprop_optax.dialects.assemble import above_zero, assemble, unless_zero
-from rmsprop_optax.value import value
 
 
 @value
@@ -324,7 +324,7 @@ def chainer_rmsprop(
     """
     return assemble(
         "chainer",
-        moved={"eps_in_sqrt": checks.switch("eps_inside_sqrt", eps_inside_sqrt)},
+        moved={"eps_in_sqrt": _checks.switch("eps_inside_sqrt", eps_inside_sqrt)},
         learning_rate=lr,
         decay=alpha,
         eps=eps,

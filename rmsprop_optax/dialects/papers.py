@@ -5,8 +5,8 @@ from __future__ import annotations  # signatures in help() read as written here
 import jax
 import optax
 
+from rmsprop_optax._value import value
 from rmsprop_optax.dialects.assemble import assemble
-from rmsprop_optax.value import value
 
 
 @value

@@ -5,9 +5,9 @@ from __future__ import annotations  # signatures in help() read as written here
 import jax
 import optax
 
-from rmsprop_optax import checks
+from rmsprop_optax import _checks
+from rmsprop_optax._value import value
 from rmsprop_optax.dialects.assemble import assemble, unless_zero
-from rmsprop_optax.value import value
 
 
 @value
@@ -73,7 +73,7 @@ def torch_rmsprop(
     """
     return assemble(
         "torch",
-        before=[optax.scale(-1.0)] if checks.switch("maximize", maximize) else [],
+        before=[optax.scale(-1.0)] if _checks.switch("maximize", maximize) else [],
         learning_rate=lr,
         decay=alpha,
         eps=eps,
@@ -145,8 +145,8 @@ def timm_rmsprop_tf(
       timm 1.0.31, timm/optim/rmsprop_tf.py, lines 141-147 (the start) and 254-295; the arguments: lines 59-72.
     """
     switches = {
-        "lr_in_momentum": checks.switch("lr_in_momentum", lr_in_momentum),
-        "decoupled_weight_decay": checks.switch("decoupled_decay", decoupled_decay),
+        "lr_in_momentum": _checks.switch("lr_in_momentum", lr_in_momentum),
+        "decoupled_weight_decay": _checks.switch("decoupled_decay", decoupled_decay),
     }
     return assemble(
         "timm",

@@ -5,9 +5,9 @@ from __future__ import annotations  # signatures in help() read as written here
 import jax
 import optax
 
-from rmsprop_optax import checks
+from rmsprop_optax import _checks
+from rmsprop_optax._value import value
 from rmsprop_optax.dialects.assemble import above_zero, assemble, at_most_one, clip_norm, clip_value, unless_zero
-from rmsprop_optax.value import value
 
 
 @value
@@ -294,6 +294,6 @@ def _divided(learning_rate: optax.ScalarOrSchedule, decay: jax.typing.ArrayLike 
     """Divide a learning rate by 1 + decay * step."""
     if decay is None:
         return learning_rate
-    decay = checks.number("decay", decay)
+    decay = _checks.number("decay", decay)
     rate = learning_rate if callable(learning_rate) else optax.constant_schedule(learning_rate)
     return lambda count: rate(count) / (1.0 + decay * count)

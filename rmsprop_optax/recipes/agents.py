@@ -5,11 +5,11 @@ from __future__ import annotations  # signatures in help() read as written here
 import jax
 import optax
 
-from rmsprop_optax import checks
+from rmsprop_optax import _checks
+from rmsprop_optax._value import value
 from rmsprop_optax.dialects import optax_rmsprop, tf1_rmsprop
 from rmsprop_optax.dialects.assemble import assemble, clip_norm
 from rmsprop_optax.recipes.rates import falling
-from rmsprop_optax.value import value
 
 
 @value
@@ -52,8 +52,8 @@ def dqn(
       79-81 and 205-210; google/dopamine at 5873f54, dopamine/tf/agents/dqn/configs/dqn.gin, lines 19-25, and
       dqn_agent.py, lines 336-342.
     """
-    checks.one_of("source", source, ("nature", "dqn_zoo", "dopamine"))
-    learning_rate = checks.number("learning_rate", learning_rate)
+    _checks.one_of("source", source, ("nature", "dqn_zoo", "dopamine"))
+    learning_rate = _checks.number("learning_rate", learning_rate)
     if source == "dopamine":
         return tf1_rmsprop(learning_rate, 0.95, 0.0, 1e-5, centered=True)
     return optax_rmsprop(learning_rate, 0.95, 0.01 if source == "nature" else 0.01 / 32**2, centered=True)
@@ -104,7 +104,7 @@ def a3c(
       76-78 and 84-88; stable-baselines3 2.9.2, stable_baselines3/a2c/a2c.py, lines 70-77, 126-127 and 178. PyTorch's
       clipping adds 1e-6 to the norm; here nothing is added.
     """
-    checks.one_of("source", source, ("mnih", "async_rl", "baselines", "sb3"))
+    _checks.one_of("source", source, ("mnih", "async_rl", "baselines", "sb3"))
     rate = falling(learning_rate, steps)
     if source == "mnih":
         return optax_rmsprop(rate, 0.99, 0.1)
@@ -155,7 +155,7 @@ def impala(
       facebookresearch/torchbeast at 0af07b0, torchbeast/monobeast.py, lines 84-92, 291 and 387-398. PyTorch's clipping
       adds 1e-6 to the norm; here nothing is added.
     """
-    checks.one_of("source", source, ("scalable_agent", "torchbeast"))
+    _checks.one_of("source", source, ("scalable_agent", "torchbeast"))
     rate = falling(learning_rate, steps)
     if source == "scalable_agent":
         return tf1_rmsprop(rate, 0.99, 0.0, 0.1)

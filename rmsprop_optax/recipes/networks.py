@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rmsprop_optax import checks
+from rmsprop_optax import _checks
+from rmsprop_optax._value import value
 from rmsprop_optax.dialects import torch_rmsprop
 from rmsprop_optax.dialects.assemble import assemble, clip_value
 from rmsprop_optax.recipes.rates import epoch, staircase
-from rmsprop_optax.value import value
 
 
 @value
@@ -64,7 +64,7 @@ def inception_v3(
       `RMSPROP_DECAY` and below, and `train`; at 0866e7d, inception/inception/inception_model.py, `inference` (weight
       decay); at 07ed366, research/slim/train_image_classifier.py, its optimization and learning rate flags.
     """
-    checks.one_of("source", source, ("inception", "slim"))
+    _checks.one_of("source", source, ("inception", "slim"))
     initial, epochs, factor = (0.1, 30, 0.16) if source == "inception" else (0.01, 2, 0.94)
     rate = staircase(initial if learning_rate is None else learning_rate, steps_per_epoch, epochs, factor)
     return _tf1_with_l2(rate, 1.0, weight_decay, _weights if weight_decay_mask is None else weight_decay_mask)
@@ -160,7 +160,7 @@ def efficientnet(
       234-247, 291-295, 419-422 and 437-451.
     """
     fall = staircase(learning_rate, steps_per_epoch, 2.4, 0.97)
-    peak, warmup = checks.number("learning_rate", learning_rate), int(5 * steps_per_epoch)
+    peak, warmup = _checks.number("learning_rate", learning_rate), int(5 * steps_per_epoch)
 
     def rate(count):
         return jnp.where(count < warmup, peak * count / max(warmup, 1), fall(count))
@@ -202,7 +202,7 @@ def char_rnn(
       rmsprop.lua, lines 28-54, which starts at 0.
     """
     n = epoch(steps_per_epoch)
-    rate = optax.exponential_decay(checks.number("learning_rate", learning_rate), n, 0.97, 9 * n, staircase=True)
+    rate = optax.exponential_decay(_checks.number("learning_rate", learning_rate), n, 0.97, 9 * n, staircase=True)
     return assemble("torch", before=clip_value("grad_clip", 5.0), learning_rate=rate, decay=0.95, eps=1e-8)
 
 
@@ -236,7 +236,7 @@ def wgan(learning_rate: jax.typing.ArrayLike = 5e-5) -> optax.GradientTransforma
     References:
       martinarjovsky/WassersteinGAN at f7a01e8, main.py, lines 33-41, 160-162 and 184-186.
     """
-    return torch_rmsprop(checks.number("learning_rate", learning_rate))
+    return torch_rmsprop(_checks.number("learning_rate", learning_rate))
 
 
 def _tf1_with_l2(

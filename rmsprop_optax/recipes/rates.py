@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rmsprop_optax import checks
+from rmsprop_optax import _checks
 from rmsprop_optax.dialects.assemble import above_zero
 
 
 def falling(learning_rate: Any, steps: int | None) -> optax.ScalarOrSchedule:
     """Let a learning rate fall linearly to 0, or keep it."""
-    learning_rate = checks.number("learning_rate", learning_rate)
+    learning_rate = _checks.number("learning_rate", learning_rate)
     if steps is None:
         return learning_rate
     steps = above_zero("steps", steps, " Pass None to keep the learning rate.")
@@ -21,7 +21,7 @@ def falling(learning_rate: Any, steps: int | None) -> optax.ScalarOrSchedule:
 
 def staircase(learning_rate: Any, steps_per_epoch: float, epochs: float, factor: float) -> optax.Schedule:
     """Multiply a learning rate by a factor every so many epochs."""
-    learning_rate = checks.number("learning_rate", learning_rate)
+    learning_rate = _checks.number("learning_rate", learning_rate)
     return optax.exponential_decay(learning_rate, epoch(steps_per_epoch) * epochs, factor, staircase=True)
 
 
