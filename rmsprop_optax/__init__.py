@@ -2,10 +2,12 @@
 
 from rmsprop_optax import checkpoint, compression, diagnostics, dialects, plots, recipes, sweep
 from rmsprop_optax.alias import Variant, rmsprop
-from rmsprop_optax.transform import ScaleByRmsState, scale_by_rms
+from rmsprop_optax.transform import ScaleByRmsState, ScaleByRmsWithCountState, ScaleByStddevState, scale_by_rms
 
 __all__ = [
     "ScaleByRmsState",
+    "ScaleByRmsWithCountState",
+    "ScaleByStddevState",
     "Variant",
     "checkpoint",
     "compression",

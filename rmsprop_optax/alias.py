@@ -1,4 +1,4 @@
-"""RMSprop: the rule in a chain of optax links, inside a fence that keeps every leaf's dtype, shape and place."""
+"""RMSprop: the rule and what stands before and behind it, as equations in the order of the chain."""
 
 import contextlib
 import dataclasses
@@ -10,16 +10,18 @@ import jax.export
 import jax.numpy as jnp
 import optax
 
-from rmsprop_optax import _checks
+from rmsprop_optax import _checks, moments
 from rmsprop_optax._value import value
-from rmsprop_optax.transform import ScaleByRmsState, as_precise, moment_like, saturate, scale_by_rms
+from rmsprop_optax.transform import Rule, Structure, advanced, check_updates, map_leaves, next_count, scaled
+
+__all__ = ["Variant", "rmsprop"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Variant:
-    """What two frameworks disagree on when they are given the same numbers.
+    """Where two frameworks differ when given the same numbers.
 
-    The same call with the same numbers takes another path if one of these differs. The first five are arguments of
+    With the same numbers, they follow different paths if one of these differs. The first five are arguments of
     `rmsprop`, with its defaults; the last is `optax.contrib.split_real_and_imaginary` around it, or not.
     `rmsprop_optax.dialects.VARIANTS` has one for each framework.
 
@@ -88,16 +90,17 @@ def rmsprop(
 
     The arithmetic and the state are float32, or float64 for float64 parameters; updates come back in the gradient's
     dtype. A None gradient leaves its parameter and its state alone. The state is a tuple with one entry per link; its
-    `nu`, `mu` and `trace` are found by name with `optax.tree.get`.
+    `nu`, or `variance` and `mu` when centered, and its `trace` are found by name with `optax.tree.get`.
 
     Args:
-      learning_rate: :math:`\alpha`, in [0, inf). A number, which may be traced, or a schedule.
+      learning_rate: :math:`\alpha`, finite. A number, which may be traced, or a schedule. A negative one ascends; with
+        `weight_decay`, which would then make weights grow, it is refused where it is known before the step runs.
       decay: :math:`\beta`, in [0, 1). A number; may be traced.
       eps: :math:`\epsilon`, in [0, inf), in units of the squared gradient, or of the gradient without `eps_in_sqrt`.
         A number; may be traced.
       initial_scale: :math:`\nu_0`, in [0, inf). A number; may be traced.
       eps_in_sqrt: Whether eps is added inside the root. Structure.
-      centered: Whether to divide by the standard deviation instead; `nu` is the variance then. Structure.
+      centered: Whether to divide by the standard deviation instead. Structure.
       momentum: :math:`m`, in [0, 1). None means no trace; a number, 0.0 included, keeps one. May be traced.
       nesterov: Whether the momentum looks ahead. Structure.
       bias_correction: Whether :math:`\nu_t / (1 - \beta^t)` stands in for :math:`\nu_t`. Structure.
@@ -110,12 +113,12 @@ def rmsprop(
         parameters to one: where to decay. None decays everywhere. Structure.
 
     Returns:
-      A transformation that is a value: equal calls are equal, it hashes, pickles and prints as the call.
+      The transformation. Calls with equal arguments return equal optimizers, which hash, pickle and print as the call.
 
     Raises:
       ValueError: A number out of range; `centered` with `bias_correction`; `nesterov` without `momentum`; a mask
         without `weight_decay`; trees that differ in structure or shape; a state of another optimizer.
-      TypeError: A number in half precision, a switch that is no bool, leaves that are not floating-point or complex.
+      TypeError: A number in half precision; a switch that is not a bool; leaves that are not floating-point or complex.
 
     Example:
       >>> import jax, optax
@@ -135,182 +138,150 @@ def rmsprop(
       sequences with recurrent neural networks <https://arxiv.org/abs/1308.0850>`_, eq. 38-45; decoupled decay:
       Loshchilov and Hutter, `Decoupled weight decay regularization <https://arxiv.org/abs/1711.05101>`_.
     """
-    learning_rate = _number_or_schedule("learning_rate", learning_rate)
+    rule = Rule.checked(decay, eps, initial_scale, eps_in_sqrt, bias_correction, centered)
+    learning_rate = _rate(learning_rate, ascends=weight_decay is None)
     if momentum is not None:
         momentum = _checks.number("momentum", momentum, below=1)
     if weight_decay is not None:
         weight_decay = _number_or_schedule("weight_decay", weight_decay)
-    structure = _Structure(
-        eps_in_sqrt=_checks.switch("eps_in_sqrt", eps_in_sqrt),
-        centered=_checks.switch("centered", centered),
+    s = _Structure(
+        *rule.structure,
         nesterov=_checks.switch("nesterov", nesterov),
-        bias_correction=_checks.switch("bias_correction", bias_correction),
         lr_in_momentum=_checks.switch("lr_in_momentum", lr_in_momentum),
         decoupled_weight_decay=_checks.switch("decoupled_weight_decay", decoupled_weight_decay),
     )
-    if structure.nesterov and momentum is None:
+    if s.nesterov and momentum is None:
         raise ValueError("`nesterov` needs `momentum`, got momentum=None. Pass momentum=0.9, say, or leave it out.")
     if weight_decay_mask is not None and weight_decay is None:
         raise ValueError("`weight_decay_mask` needs `weight_decay`, got weight_decay=None.")
-    numbers = _Numbers(learning_rate, weight_decay, momentum, decay, eps, initial_scale)
-    return _fence(numbers, structure, weight_decay_mask)
+    links = _links(rule, learning_rate, momentum, weight_decay, s)
+    init_fn = optax.chain(*links.values()).init
+    layout = functools.cache(lambda: _classes(jax.eval_shape(init_fn, ())))
 
+    def update_fn(updates, state, params=None, **extra_args):
+        del extra_args
+        _check_state(state, layout())
+        entries = dict(zip(links, state, strict=True))
+        old = moments.of(entries["rule"]) | moments.of(entries.get("momentum"))
+        _check_trees(updates, params, old)
+        decaying = None if weight_decay is None else _decaying(updates, params, weight_decay_mask)
+        numbers = functools.partial(
+            _numbers, rule, entries, {"rate": learning_rate, "momentum": momentum, "decay": weight_decay}
+        )
+        u, new = map_leaves(_step, updates, old, numbers, s, decaying)
+        return _still(u, params, old), tuple(advanced(entry, new) for entry in state)
 
-class _Numbers(NamedTuple):
-    """May be traced; the first two may be schedules."""
-
-    learning_rate: Any
-    weight_decay: Any
-    momentum: Any
-    decay: Any
-    eps: Any
-    initial_scale: Any
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
 class _Structure(NamedTuple):
-    """May not be traced."""
+    """What a step is compiled for."""
 
     eps_in_sqrt: bool
-    centered: bool
+    positive: bool
     nesterov: bool
-    bias_correction: bool
     lr_in_momentum: bool
     decoupled_weight_decay: bool
 
 
-def _chain(n: _Numbers, s: _Structure) -> optax.GradientTransformationExtraArgs:
-    """Put the links in order; those in brackets only if asked for.
-
-    The learning rate in the momentum:       [L2] -> scale_by_rms -> -lr -> [trace] -> [decay * -lr]
-    The learning rate outside the momentum:  [L2] -> scale_by_rms -> [trace] -> [decay] -> -lr
-    """
-    scale = scale_by_rms(n.decay, n.eps, n.initial_scale, s.eps_in_sqrt, s.bias_correction, centered=s.centered)
-    minus_lr = optax.scale_by_learning_rate(n.learning_rate)
-    momentum = [] if n.momentum is None else [_trace(n.momentum, s.nesterov)]
-    l2, decay = [], []
-    if n.weight_decay is not None and not s.decoupled_weight_decay:
-        l2 = [optax.add_decayed_weights(n.weight_decay)]
-    elif n.weight_decay is not None:
-        rate = _minus_product(n.learning_rate, n.weight_decay) if s.lr_in_momentum else n.weight_decay
-        decay = [optax.add_decayed_weights(rate)]
+def _step(g, old, p, n, s):
+    """Make the update of one leaf, line by line in the order of the chain; p is None where nothing decays."""
+    if p is not None and not s.decoupled_weight_decay:
+        g = g + n.weight_decay * p
+    u, new = scaled(g, old, n, Structure(s.eps_in_sqrt, s.positive))
     if s.lr_in_momentum:
-        return optax.chain(*l2, scale, minus_lr, *momentum, *decay)
-    return optax.chain(*l2, scale, *momentum, *decay, minus_lr)
+        u = -n.rate * u
+    if n.momentum is not None:
+        trace = u + n.momentum * old["trace"]
+        u = u + n.momentum * trace if s.nesterov else trace
+        new["trace"] = trace
+    if p is not None and s.decoupled_weight_decay:
+        u = u - n.rate * n.weight_decay * p if s.lr_in_momentum else u + n.weight_decay * p
+    if not s.lr_in_momentum:
+        u = -n.rate * u
+    return u, new
 
 
-def _trace(momentum: Any, nesterov: bool) -> optax.GradientTransformation:
-    """Return `optax.trace`, its trace born in float32 or better and sharded like the parameters."""
+def _links(rule: Rule, learning_rate: Any, momentum: Any, weight_decay: Any, s: _Structure) -> dict[str, Any]:
+    """Name the links of the chain in order. They lay out the state, and nothing else: the equations are in `_step`.
 
-    def init_fn(params):
-        return optax.TraceState(jax.tree.map(moment_like, params))
-
-    return optax.GradientTransformation(init_fn, optax.trace(momentum, nesterov).update)
-
-
-def _fence(n: _Numbers, s: _Structure, mask: Any) -> optax.GradientTransformationExtraArgs:
-    """Run the chain leaf by leaf in the precision of the state; a leaf without a gradient is left alone."""
-    chain = _chain(n, s)
-    layout = functools.cache(lambda: _layout(jax.eval_shape(chain.init, 0.0)))
-
-    def update_fn(updates, state, params=None, **extra_args):
-        del extra_args
-        moments = _moments(state, layout())
-        _check_trees(updates, params, moments)
-        treedef: Any  # jaxlib's stub of it has no methods
-        leaves, treedef = jax.tree.flatten(updates, is_leaf=lambda leaf: leaf is None)
-        columns: dict[str, list[Any]] = {name: treedef.flatten_up_to(tree) for name, tree in moments.items()}
-        decaying = [None] * len(leaves) if n.weight_decay is None else _decaying(params, mask, treedef)
-        numbers, constants, count = _now(n, state)
-
-        for i, (g, p) in enumerate(zip(leaves, decaying, strict=True)):
-            if g is None and columns["nu"][i] is not None:
-                leaves[i] = jnp.zeros_like(columns["nu"][i])  # the parameter stays where it is
-            elif g is not None:
-                here = numbers if p is not None else numbers | {"weight_decay": None}
-                moment = {name: column[i] for name, column in columns.items()}
-                leaves[i], moment = _update_leaf(g, p, moment, count, here, constants=constants, structure=s)
-                for name, leaf in moment.items():
-                    columns[name][i] = leaf
-
-        trees = {name: jax.tree.unflatten(treedef, column) for name, column in columns.items()}
-        return jax.tree.unflatten(treedef, leaves), tuple(_advance(entry, trees) for entry in state)
-
-    return optax.GradientTransformationExtraArgs(chain.init, update_fn)
-
-
-@functools.partial(jax.jit, static_argnames=("constants", "structure"))  # traced once per shape and dtype
-def _update_leaf(g, p, moments, count, numbers, *, constants, structure):
-    """Build the chain from numbers in the leaf's precision and apply it."""
-    nu = moments["nu"]
-    numbers = {k: v if v is None or jax.typeof(v).weak_type else v.astype(nu.dtype) for k, v in numbers.items()}
-    chain = _chain(_Numbers(**numbers, **dict(constants)), structure)
-    kept = moments if count is None else moments | {"count": count}
-    state = optax.tree.set(jax.eval_shape(chain.init, nu), **kept)
-    u, state = chain.update(as_precise(g, nu), state, None if p is None else as_precise(p, nu))
-    return saturate(u, jnp.result_type(g)), {name: optax.tree.get(state, name) for name in moments}
-
-
-def _now(n: _Numbers, state: Any) -> tuple[dict[str, Any], tuple[tuple[str, float], ...], Any]:
-    """Return the numbers of this step: those to trace, those to compile in, and the count of the bias correction.
-
-    Compiled in, `decay` gives a `1 - decay` that is exact to float32's last digit.
+    The learning rate in the momentum:       [decay, L2] rule rate [momentum] [decay]
+    The learning rate outside the momentum:  [decay, L2] rule [momentum] [decay] rate
     """
-    step = next((entry.count for entry in state if entry._fields == ("count",)), None)
-    numbers = n._replace(initial_scale=0.0)._asdict()
-    numbers |= {name: number(step) for name, number in numbers.items() if callable(number)}
-    rule = ("decay", "eps", "initial_scale")
-    constants = {name: float(numbers[name]) for name in rule if not isinstance(numbers[name], jax.Array)}
-    traced = {name: number for name, number in numbers.items() if name not in constants}
-    return traced, tuple(constants.items()), next(e.count for e in state if isinstance(e, ScaleByRmsState))
+
+    def trace(params):
+        return optax.TraceState(jax.tree.map(moments.zeros_like, params))
+
+    names = ["rule", "rate", "momentum", "decay"] if s.lr_in_momentum else ["rule", "momentum", "decay", "rate"]
+    if not s.decoupled_weight_decay:
+        names = ["decay", *(name for name in names if name != "decay")]
+    inits = {"rule": rule.init, "rate": optax.scale_by_learning_rate(learning_rate).init}
+    if momentum is not None:
+        inits["momentum"] = trace
+    if weight_decay is not None:
+        inits["decay"] = optax.add_decayed_weights(weight_decay).init
+    unused = optax.identity().update
+    return {name: optax.GradientTransformation(inits[name], unused) for name in names if name in inits}
 
 
-def _advance(entry: Any, trees: dict[str, Any]) -> Any:
-    """Put a step's moments into an entry of the state, and count the step if the entry counts."""
-    new = {name: tree for name, tree in trees.items() if name in entry._fields}
-    if "count" in entry._fields and entry.count is not None:
-        new["count"] = optax.safe_increment(entry.count)
-    return entry._replace(**new)
+def _numbers(rule: Rule, entries: dict[str, Any], hyperparameters: dict[str, Any], dtype: Any) -> Any:
+    """Return the numbers of this step in the precision of a leaf; a schedule counts in its own link."""
+
+    def now(name):
+        number = hyperparameters[name]
+        number = number(entries[name].count) if callable(number) else number
+        weak = number is None or isinstance(number, float) or jax.typeof(number).weak_type
+        return number if weak else number.astype(dtype)  # a weak number takes whatever dtype it meets
+
+    more = {"rate": now("rate"), "momentum": now("momentum"), "weight_decay": now("decay")}
+    return rule.numbers(next_count(entries["rule"]), dtype, **more)
 
 
-def _layout(state: Any) -> list[str]:
-    """Name the entries of a state and the fields in use: `["rmsprop_optax.ScaleByRmsState(nu)", ...]`."""
-    if not isinstance(state, tuple):
-        return [type(state).__name__]
-    names = []
-    for entry in state:
-        used = [name for name in getattr(entry, "_fields", ()) if getattr(entry, name) is not None]
-        names.append(f"{type(entry).__module__.partition('.')[0]}.{type(entry).__name__}({', '.join(used)})")
-    return names
+def _still(u: Any, params: Any, old: dict[str, Any]) -> Any:
+    """Return the updates with a zero where there was no gradient, so that adding them leaves the parameter alone."""
+    if all(leaf is not None for leaf in jax.tree.leaves(u, is_leaf=_is_none)):
+        return u
+    second = next(old[name] for name in moments.SECOND if name in old)
+
+    def zero(u, moment, p):
+        if u is not None or moment is None:
+            return u
+        return 0.0 if isinstance(p, float) else jnp.zeros_like(moment)
+
+    return jax.tree.map(zero, u, second, second if params is None else params, is_leaf=_is_none)
 
 
-def _moments(state: Any, layout: list[str]) -> dict[str, Any]:
-    """Find the moments of a state by name, or refuse a state with another layout."""
-    if _layout(state) != layout:
+def _classes(state: Any) -> list[str]:
+    """Name the classes of a state's entries: `["rmsprop_optax.ScaleByRmsState", ...]`."""
+    names = [f"{type(node).__module__.partition('.')[0]}.{type(node).__name__}" for node in (state, *_items(state))]
+    return names[1:] if type(state) is tuple else names[:1]
+
+
+def _items(state: Any) -> tuple[Any, ...]:
+    return state if type(state) is tuple else ()
+
+
+def _check_state(state: Any, expected: list[str]) -> None:
+    """Refuse a state that was made with other options, or by another optimizer."""
+    if (came := _classes(state)) != expected:
         raise ValueError(
-            f"`state` was not made by init with these options: expected {layout}, got {_layout(state)}. Update with "
-            "the options it was made with, move it to these with checkpoint.adapt, or read optax's own with "
+            f"`state` was not made by init with these options: expected {expected}, got {came}. Update with the "
+            "options it was made with, move it to these with checkpoint.adapt, or read optax's own with "
             "checkpoint.from_optax."
         )
-    return {
-        name: getattr(entry, name)
-        for entry in state
-        for name in ("nu", "mu", "trace")
-        if getattr(entry, name, None) is not None
-    }
 
 
-def _check_trees(updates: Any, params: Any, moments: dict[str, Any]) -> None:
+def _check_trees(updates: Any, params: Any, old: dict[str, Any]) -> None:
     _checks.inexact("updates", updates)
     if params is not None:
         _checks.like("updates", updates, "params", params)
         _checks.same_kind("updates", updates, params)
-    for name, tree in moments.items():
-        _checks.like("updates", updates, f"state.{name}", tree)
-        _checks.moments(f"state.{name}", tree)
+    check_updates(updates, old)
 
 
-def _decaying(params: Any, mask: Any, treedef: Any) -> list[Any]:
-    """Return the parameters that decay, None for the others."""
+def _decaying(updates: Any, params: Any, mask: Any) -> list[Any]:
+    """Return the parameters that decay, in the order of the updates, None for the others."""
+    treedef: Any = jax.tree.structure(updates, is_leaf=_is_none)
     if params is None:
         raise ValueError("`params` must be passed to update, got None: weight decay shrinks them.")
     leaves = treedef.flatten_up_to(params)
@@ -327,18 +298,33 @@ def _decaying(params: Any, mask: Any, treedef: Any) -> list[Any]:
     return [p if flag else None for p, flag in zip(leaves, treedef.flatten_up_to(flags), strict=True)]
 
 
+def _rate(rate: Any, *, ascends: bool) -> Any:
+    """Return a learning rate, or refuse it; a negative one where nothing decays is a rate of ascent."""
+
+    def checked(rate, hint=""):
+        rate = _checks.number("learning_rate", rate, signed=True, hint=hint)
+        if not ascends and _checks.negative(rate):
+            raise ValueError(
+                f"`learning_rate` must not be negative with `weight_decay`, got {rate!r}: the decay would make weights "
+                "grow. To ascend with decay, turn the gradient instead: optax.chain(optax.scale(-1), "
+                "rmsprop(rate, weight_decay=...))."
+            )
+        return rate
+
+    return (lambda count: checked(rate(count))) if callable(rate) else checked(rate, _SCHEDULE_WILL_DO)
+
+
 def _number_or_schedule(name: str, rate: Any) -> Any:
     if callable(rate):
         return lambda count: _checks.number(name, rate(count))
-    return _checks.number(name, rate, hint=" A schedule, a function from the step to a number, will do too.")
+    return _checks.number(name, rate, hint=_SCHEDULE_WILL_DO)
 
 
-def _minus_product(learning_rate: Any, weight_decay: Any) -> Any:
-    if not (callable(learning_rate) or callable(weight_decay)):
-        return -learning_rate * weight_decay
-    rates = [rate if callable(rate) else optax.constant_schedule(rate) for rate in (learning_rate, weight_decay)]
-    return lambda count: -rates[0](count) * rates[1](count)
+def _is_none(leaf: Any) -> bool:
+    return leaf is None
 
+
+_SCHEDULE_WILL_DO = " A schedule, a function from the step to a number, will do too."
 
 # So that jax.export can serialize a step that carries this state; optax registers none of its own.
 _ScheduledDecay = type(jax.eval_shape(optax.add_decayed_weights(optax.constant_schedule(0.0)).init, None))

@@ -19,7 +19,7 @@ from rmsprop_optax import _checks
 from rmsprop_optax._value import value
 from rmsprop_optax.codecs import BFloat16, Codec, RmsByte, SignedByte, dither
 from rmsprop_optax.master_weights import MasterWeightsState, export_weights, import_weights, with_master_weights
-from rmsprop_optax.placement import beside
+from rmsprop_optax.moments import beside
 
 __all__ = [
     "BFloat16",

@@ -260,7 +260,7 @@ def _is_field(path: Any, value: Any) -> bool:
 
 
 def _rate(learning_rate: Any, nu: Any, eps: Any, eps_in_sqrt: bool) -> jax.Array:
-    return learning_rate / root(nu, jnp.asarray(eps, nu.dtype), eps_in_sqrt=eps_in_sqrt)
+    return learning_rate / root(nu, jnp.asarray(eps, nu.dtype), eps_in_sqrt)
 
 
 class _Row(NamedTuple):

@@ -1,0 +1,67 @@
+"""The moments of an optimizer: their names, where they are in a state, and how one is made beside its parameter.
+
+A moment is a tree with the structure of the parameters in a field of a named tuple, as optax's states are. The field's
+name says what it is, and no name means two things.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+try:
+    from jax.experimental.shard_alike import shard_alike
+except ImportError:  # removed in jax 0.12
+    shard_alike = None  # type: ignore[assignment]
+
+__all__ = ["NAMES", "SECOND", "beside", "entries", "of", "second", "zeros_like"]
+
+SECOND = ("nu", "variance")
+"""The second moments, of which a state has one: the mean square, or the mean square less the squared mean."""
+
+NAMES = (*SECOND, "mu", "trace")
+"""All moments: the second ones, the mean, and the momentum."""
+
+
+def of(entry: Any) -> dict[str, Any]:
+    """Return the moments of one named tuple by name, in the order of `NAMES`."""
+    fields = getattr(entry, "_fields", ()) if isinstance(entry, tuple) else ()
+    return {name: getattr(entry, name) for name in NAMES if name in fields and getattr(entry, name) is not None}
+
+
+def second(entry: Any) -> str | None:
+    """Return the name of the second moment that one named tuple keeps."""
+    return next((name for name in of(entry) if name in SECOND), None)
+
+
+def entries(state: Any) -> list[tuple[Any, Any]]:
+    """Find the named tuples that keep moments, wherever they are in a state, each with its path.
+
+    Parameters may be named tuples, too, with a field that is called like a moment. Their class is also the class of a
+    moment, or of a node in one, and that tells them apart.
+    """
+    nodes = jax.tree_util.tree_leaves_with_path(state, is_leaf=of)
+    found = [(path, node) for path, node in nodes if of(node)]
+    parameters: set[type] = set()
+    for _, entry in found:
+        jax.tree.leaves(of(entry), is_leaf=lambda node: parameters.add(type(node)))  # type: ignore[func-returns-value]
+    return [(path, entry) for path, entry in found if type(entry) not in parameters]
+
+
+def zeros_like(param: Any, fill: Any = 0.0, *, real: bool = False) -> jax.Array:
+    """Return a moment of a parameter's shape and sharding, in float32 or better, full of zeros or of another number."""
+    dtype = jnp.result_type(param)
+    wide = jnp.float64 if jnp.finfo(dtype).bits == 64 else jnp.float32
+    if jnp.issubdtype(dtype, jnp.complexfloating) and not real:
+        wide = jnp.complex128 if wide == jnp.float64 else jnp.complex64
+    return beside(param, jnp.full_like(param, fill, dtype=wide))
+
+
+def beside(param: Any, x: jax.Array) -> jax.Array:
+    """Return an array made for a parameter of its shape, under jit with its sharding: there it would be a constant."""
+    if not isinstance(param, jax.core.Tracer):
+        return x
+    if shard_alike is not None:
+        return shard_alike(param, x)[1]
+    zero = jax.lax.optimization_barrier(jnp.zeros((), x.dtype))  # which no compiler knows to be 0
+    return x + jnp.isnan(param).astype(x.dtype) * zero  # shardings propagate through a sum
