@@ -87,7 +87,7 @@ def from_row(case: Case) -> optax.GradientTransformation:
     rates = jnp.asarray(case.learning_rates)
     ours["learning_rate"] = lambda count: rates[count]
     ours = {k: v for k, v in ours.items() if not (k in ("momentum", "weight_decay") and v == 0)}
-    switches = vars(row.variant) | {k: hparams[v] for k, v in row.moved_by.items() if v in hparams}
+    switches = vars(row.variant) | {k: hparams[v] for k, v in row.set_by.items() if v in hparams}
     switches.pop("complex_pairs")
     links = []
     if "clipvalue" in hparams:
@@ -148,7 +148,7 @@ def test_the_function_has_the_row_s_arguments_in_order_and_with_its_defaults(row
     assert names == list(row.arguments.values())
     for ours, theirs in row.arguments.items():
         assert parameters[theirs].default == row.defaults.get(ours, inspect.Parameter.empty), theirs
-    for switch, argument in row.moved_by.items():
+    for switch, argument in row.set_by.items():
         if argument not in row.arguments.values():
             assert parameters[argument].default == getattr(row.variant, switch), argument
 
