@@ -26,8 +26,9 @@ ARROWS = {
         "sweep",
         "transform",
     },
-    "alias": {"_checks", "transform", "_value"},
-    "transform": {"_checks", "placement", "_value"},
+    "alias": {"_checks", "_value", "moments", "transform"},
+    "transform": {"_checks", "_value", "moments"},
+    "moments": set(),
     "dialects/__init__": {
         "alias",
         "dialects",
@@ -39,7 +40,7 @@ ARROWS = {
     "dialects/row": {"alias"},
     "dialects/_assembly": {"_checks", "alias", "dialects.clipping", "dialects.complex_numbers", "dialects.row"},
     "dialects/clipping": {"_checks", "transform"},
-    "dialects/complex_numbers": {"_checks"},
+    "dialects/complex_numbers": {"_checks", "moments"},
     "checkpoint/__init__": {
         "checkpoint.adapting",
         "checkpoint.pytorch",
@@ -81,18 +82,17 @@ ARROWS = {
         "recipes._schedules",
     },
     "recipes/_schedules": {"_checks"},
-    "compression": {"_checks", "codecs", "master_weights", "placement", "_value"},
-    "master_weights": {"_checks", "codecs", "placement", "_value"},
+    "compression": {"_checks", "codecs", "master_weights", "moments", "_value"},
+    "master_weights": {"_checks", "codecs", "moments", "_value"},
     "codecs": set(),
     "_checks": set(),
-    "placement": set(),
     "_value": set(),
-    "diagnostics": {"_checks", "transform"},
+    "diagnostics": {"_checks", "moments", "transform"},
     "plots": set(),
     "runs": set(),
     "sweep": {"_checks", "runs"},
 }
-LAZY = {"placement": {"jax"}, "plots": {"matplotlib"}, "sweep": {"tqdm"}}
+LAZY = {"moments": {"jax"}, "plots": {"matplotlib"}, "sweep": {"tqdm"}}
 
 
 def imports(path):

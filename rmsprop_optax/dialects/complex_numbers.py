@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rmsprop_optax import _checks
+from rmsprop_optax import _checks, moments
 
 __all__ = ["in_real_pairs", "refusing_complex"]
 
@@ -44,22 +44,21 @@ def in_real_pairs(tx: optax.GradientTransformationExtraArgs) -> optax.GradientTr
 
     def init_fn(params):
         join = lambda moment, p: _join(moment) if _is_complex(p) else moment  # noqa: E731
-        state = tx.init(_split(params))
-        named = [{name: getattr(entry, name, None) for name in ("nu", "mu", "trace")} for entry in state]
-        trees = [
-            {name: jax.tree.map(join, tree, params) for name, tree in moments.items() if tree is not None}
-            for moments in named
-        ]
-        return tuple(entry._replace(**moments) for entry, moments in zip(state, trees, strict=True))
+        joined = lambda tree: jax.tree.map(join, tree, params)  # noqa: E731
+        entries = tx.init(_split(params))
+        named = ({name: joined(tree) for name, tree in moments.of(entry).items()} for entry in entries)
+        return tuple(entry._replace(**trees) for entry, trees in zip(entries, named, strict=True))
 
     def update_fn(updates, state, params=None, **extra_args):
-        nu = optax.tree.get(state, "nu")
-        if nu is not None:  # else rmsprop refuses the state
-            _checks.like("updates", updates, "state.nu", nu)
-            _checks.same_kind("updates", updates, nu)
+        second = None
+        for _, entry in moments.entries(state):  # none if it is another optimizer's: rmsprop refuses it
+            if name := moments.second(entry):
+                second = getattr(entry, name)
+                _checks.like("updates", updates, f"state.{name}", second)
+                _checks.same_kind("updates", updates, second)
         parts, new = tx.update(_split(updates), _split(state), _split(params), **extra_args)
         join = lambda x, moment: _join(x) if _is_complex(moment) else x  # noqa: E731
-        return jax.tree.map(join, parts, nu), jax.tree.map(join, new, state)
+        return jax.tree.map(join, parts, second), jax.tree.map(join, new, state)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 

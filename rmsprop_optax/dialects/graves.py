@@ -69,7 +69,7 @@ def graves_rmsprop(
         parameters. With None there is no hook.
 
     Returns:
-      The transformation. Its state has `nu`, `mu`, `trace` for Chainer's `n` minus `g` squared, `g`, `delta`.
+      The transformation. Its state has `variance`, `mu`, `trace` for Chainer's `n` minus `g` squared, `g`, `delta`.
 
     Raises:
       ValueError: A number is out of range; trees differ in structure or shape.

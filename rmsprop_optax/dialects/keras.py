@@ -89,8 +89,9 @@ def keras_rmsprop(
       global_clipnorm: The largest norm of all gradients together, above 0. A number; may be traced. None does not clip.
 
     Returns:
-      The transformation. Its state has `nu`, `mu`, `trace` for Keras' `velocity` (minus `average_gradient` squared when
-      centered), `average_gradient`, `momentum`; the trace has the opposite sign.
+      The transformation. Its state has `nu` for Keras' `velocity`, or when centered `variance` for `velocity` minus
+      `average_gradient` squared and `mu` for `average_gradient`, and `trace` for `momentum`; the trace has the
+      opposite sign.
 
     Raises:
       ValueError: A number is out of range; more than one limit is given; trees differ in structure or shape.

@@ -90,8 +90,9 @@ def mindspore_rmsprop(
         is no decay; otherwise `update` needs the parameters.
 
     Returns:
-      The transformation. Its state has `nu`, `mu`, `trace` for MindSpore's `mean_square` (minus `mean_grad` squared
-      when centered), `mean_grad`, `moment`; the trace has the opposite sign.
+      The transformation. Its state has `nu` for MindSpore's `mean_square`, or when centered `variance` for
+      `mean_square` minus `mean_grad` squared and `mu` for `mean_grad`, and `trace` for `moment`; the trace has the
+      opposite sign.
 
     Raises:
       ValueError: A number is out of range; trees differ in structure or shape.

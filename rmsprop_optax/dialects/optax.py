@@ -73,7 +73,8 @@ def optax_rmsprop(
       bias_correction: Whether :math:`\nu_t / (1 - \beta^t)` stands in for :math:`\nu_t`. Structure.
 
     Returns:
-      The transformation. Its state has optax's `nu` (minus `mu` squared when centered), `mu`, `trace`.
+      The transformation. Its state has optax's `nu`, or when centered `variance`, which is optax's `nu` minus
+      `mu` squared, and `mu`; and optax's `trace`.
 
     Raises:
       ValueError: A number is out of range; one of the two calls above; trees differ in structure or shape.

@@ -77,8 +77,8 @@ def paddle_rmsprop(
         `optax.clip(c)` for `ClipGradByValue(c)`. None does not clip. Structure.
 
     Returns:
-      The transformation. Its state has `nu`, `mu`, `trace` for Paddle's `mean_square` (minus `mean_grad` squared when
-      centered), `mean_grad`, `momentum`; the trace has the opposite sign.
+      The transformation. Its state has `nu` for Paddle's `mean_square`, or when centered `variance` for `mean_square`
+      minus `mean_grad` squared and `mu` for `mean_grad`, and `trace` for `momentum`; the trace has the opposite sign.
 
     Raises:
       ValueError: A number is out of range; trees differ in structure or shape.

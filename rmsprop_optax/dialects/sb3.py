@@ -71,8 +71,8 @@ def sb3_rmsprop_tf_like(
       centered: Whether to divide by the standard deviation instead. Structure.
 
     Returns:
-      The transformation. Its state has `nu`, `mu`, `trace` for SB3's `square_avg` (minus `grad_avg` squared when
-      centered), `grad_avg`, `momentum_buffer`.
+      The transformation. Its state has `nu` for SB3's `square_avg`, or when centered `variance` for `square_avg` minus
+      `grad_avg` squared and `mu` for `grad_avg`, and `trace` for `momentum_buffer`.
 
     Raises:
       ValueError: A number is out of range; trees differ in structure or shape.

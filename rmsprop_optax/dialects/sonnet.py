@@ -66,8 +66,8 @@ def sonnet_rmsprop(
       centered: Whether to divide by the standard deviation instead. Structure.
 
     Returns:
-      The transformation. Its state has `nu`, `mu`, `trace` for Sonnet's `ms` (minus `mg` squared when centered), `mg`,
-      `mom`; the trace has the opposite sign.
+      The transformation. Its state has `nu` for Sonnet's `ms`, or when centered `variance` for `ms` minus `mg` squared
+      and `mu` for `mg`, and `trace` for `mom`; the trace has the opposite sign.
 
     Raises:
       ValueError: A number is out of range; trees differ in structure or shape.

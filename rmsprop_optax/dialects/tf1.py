@@ -70,8 +70,8 @@ def tf1_rmsprop(
       centered: Whether to divide by the standard deviation instead. Structure.
 
     Returns:
-      The transformation. Its state has `nu`, `mu`, `trace` for TensorFlow's slots `rms` (minus `mg` squared when
-      centered), `mg`, `momentum`; the trace has the opposite sign.
+      The transformation. Its state has `nu` for TensorFlow's slots `rms`, or when centered `variance` for `rms` minus
+      `mg` squared and `mu` for `mg`, and `trace` for `momentum`; the trace has the opposite sign.
 
     Raises:
       ValueError: A number is out of range; trees differ in structure or shape.

@@ -86,8 +86,8 @@ def tf_keras_legacy_rmsprop(
       decay: In [0, inf). A number; may be traced. A Python 0 does not change the learning rate.
 
     Returns:
-      The transformation. Its state has `nu`, `mu`, `trace` for Keras' `rms` (minus `mg` squared when centered), `mg`,
-      `momentum`; the trace has the opposite sign.
+      The transformation. Its state has `nu` for Keras' `rms`, or when centered `variance` for `rms` minus `mg` squared
+      and `mu` for `mg`, and `trace` for `momentum`; the trace has the opposite sign.
 
     Raises:
       ValueError: A number is out of range; both norms are given; trees differ in structure or shape.

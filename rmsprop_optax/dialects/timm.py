@@ -81,8 +81,9 @@ def timm_rmsprop_tf(
       lr_in_momentum: Whether the learning rate is applied before the momentum. Structure.
 
     Returns:
-      The transformation. Its state has `nu`, `mu`, `trace` for timm's `square_avg` (minus `grad_avg` squared when
-      centered), `grad_avg`, `momentum_buffer`; with `lr_in_momentum` the trace has the opposite sign.
+      The transformation. Its state has `nu` for timm's `square_avg`, or when centered `variance` for `square_avg`
+      minus `grad_avg` squared and `mu` for `grad_avg`, and `trace` for `momentum_buffer`; with `lr_in_momentum` the
+      trace has the opposite sign.
 
     Raises:
       ValueError: A number is out of range; trees differ in structure or shape.

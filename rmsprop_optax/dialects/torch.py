@@ -80,8 +80,8 @@ def torch_rmsprop(
       maximize: Whether to ascend. Structure.
 
     Returns:
-      The transformation. Its state has `nu`, `mu`, `trace` for PyTorch's `square_avg` (minus `grad_avg` squared when
-      centered), `grad_avg`, `momentum_buffer`.
+      The transformation. Its state has `nu` for PyTorch's `square_avg`, or when centered `variance` for `square_avg`
+      minus `grad_avg` squared and `mu` for `grad_avg`, and `trace` for `momentum_buffer`.
 
     Raises:
       ValueError: A number is out of range; trees differ in structure or shape.
