@@ -40,11 +40,16 @@ def entries(state: Any) -> list[tuple[Any, Any]]:
     Parameters may be named tuples, too, with a field that is called like a moment. Their class is also the class of a
     moment, or of a node in one, and that tells them apart.
     """
-    nodes = jax.tree_util.tree_leaves_with_path(state, is_leaf=of)
+    nodes = jax.tree_util.tree_leaves_with_path(state, is_leaf=lambda node: bool(of(node)))
     found = [(path, node) for path, node in nodes if of(node)]
     parameters: set[type] = set()
+
+    def noted(node):
+        parameters.add(type(node))
+        return False
+
     for _, entry in found:
-        jax.tree.leaves(of(entry), is_leaf=lambda node: parameters.add(type(node)))  # type: ignore[func-returns-value]
+        jax.tree.leaves(of(entry), is_leaf=noted)
     return [(path, entry) for path, entry in found if type(entry) not in parameters]
 
 
