@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rmsprop_optax.codecs import BFloat16, Codec, RmsByte, SignedByte, dither
+from rmsprop_optax.compression.codecs import BFloat16, Codec, RmsByte, SignedByte, dither
 
 RMS = [RmsByte(), RmsByte((-24, 4)), RmsByte((-31, 0)), RmsByte((-20, 5))]
 SIGNED = [SignedByte(), SignedByte(3e-4), SignedByte(np.float32(8.0)), SignedByte(relative_to="nu")]

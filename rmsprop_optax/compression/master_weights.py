@@ -16,7 +16,7 @@ import optax
 
 from rmsprop_optax import _checks
 from rmsprop_optax._value import value
-from rmsprop_optax.codecs import dither, truncate
+from rmsprop_optax.compression.codecs import dither, truncate
 from rmsprop_optax.moments import beside
 
 
