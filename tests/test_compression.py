@@ -344,6 +344,41 @@ def test_eight_devices_make_the_bits_of_one_and_no_collective(name, compiled, ki
         assert collective not in text
 
 
+def test_what_init_makes_for_parameters_in_the_host_s_memory_is_there_too():
+    tx = compressed(rmsprop(0.1, centered=True, momentum=0.9), **ALL)
+    mesh = jax.make_mesh((2,), ("x",), axis_types=(AxisType.Auto,))
+    for place in (
+        jax.sharding.SingleDeviceSharding(jax.devices()[0], memory_kind="pinned_host"),
+        NamedSharding(mesh, PartitionSpec(), memory_kind="pinned_host"),
+    ):
+        state = tx.init(jax.device_put(PARAMS, place))
+        for kept in (state, decompress(state, **ALL)):
+            assert all(x.sharding.is_equivalent_to(place, x.ndim) for x in jax.tree.leaves(kept.inner_state))
+        assert same(jax.device_get(state), tx.init(PARAMS))
+
+
+def test_python_numbers_are_parameters():
+    tx = compressed(rmsprop(0.1), nu=BFloat16())
+    updates, state = tx.update({"w": 1.0}, tx.init({"w": 0.5}), {"w": 0.5})
+    expected, _ = rmsprop(0.1).update(1.0, rmsprop(0.1).init(0.5))
+    assert updates["w"] == expected
+    assert optax.tree.get(state, "nu")["w"].dtype == jnp.bfloat16
+
+
+def test_the_count_of_a_schedule_is_the_only_one():
+    tx = compressed(rmsprop(optax.constant_schedule(0.1)), **BYTE)
+    _, state = train(tx, gradients(3))
+    assert optax.tree.get(state, "count") == 3
+
+
+def test_map_params_pairs_codes_with_their_parameters():
+    tx = compressed(rmsprop(0.1, centered=True, momentum=0.9), **ALL)
+    shapes = jax.eval_shape(tx.init, PARAMS)
+    marked = optax.tree.map_params(tx, lambda _, p: p.dtype, shapes, PARAMS, transform_non_params=lambda _: None)
+    for name in ALL:
+        assert optax.tree.get(marked, name) == jax.tree.map(lambda p: p.dtype, PARAMS)
+
+
 @pytest.mark.parametrize("through", [through_pickle, through_msgpack, through_orbax, through_numpy])
 def test_a_restored_state_resumes_bit_for_bit(through, tmp_path):
     tx = compressed(rmsprop(0.1, centered=True, momentum=0.9), variance=RmsByte(), mu=BFloat16(), trace=SignedByte(0.1))

@@ -268,7 +268,8 @@ def _decoded(state: Any, codecs: dict[str, Codec]) -> Any:
                 f"`state` at {leaves[i].place} must be the {jnp.dtype(codec.dtype)} codes of {codec!r}, got "
                 f"{jnp.result_type(codes)}. Use the codec it was made with; decoded moments go through `recompress`."
             )
-        values[i] = _decode(codes, None if reference is None else values[reference], codec=codec)
+        root = None if reference is None else values[reference]
+        values[i] = moments.offloaded(_decode, codes, root, codec=codec)
     return jax.tree.unflatten(treedef, values)
 
 
@@ -289,8 +290,8 @@ def _encoded(state: Any, codecs: dict[str, Codec], count: Any, *, before: Any = 
             )
         root = None if reference is None else values[reference]
         if reference is not None and leaves[reference].codec is not None:
-            root = _decode(root, None, codec=leaves[reference].codec)
-        values[i] = _encode(now[i], root, np.uint32(i), count, codec=codec)
+            root = moments.offloaded(_decode, root, None, codec=leaves[reference].codec)
+        values[i] = moments.offloaded(_encode, now[i], root, np.uint32(i), count, codec=codec)
     return jax.tree.unflatten(treedef, values)
 
 
@@ -322,7 +323,7 @@ def _beside(state: Any, params: Any) -> Any:
 
     def placed(leaf):
         home = None if leaf.field is None else homes.get(leaf.path)
-        return leaf.value if home is None or home.shape != leaf.value.shape else moments.beside(home, leaf.value)
+        return leaf.value if home is None or jnp.shape(home) != leaf.value.shape else moments.beside(home, leaf.value)
 
     return jax.tree.unflatten(treedef, map(placed, leaves))
 
