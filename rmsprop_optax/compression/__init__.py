@@ -3,6 +3,8 @@
 from rmsprop_optax.compression.codecs import BFloat16, Codec, RmsByte, SignedByte
 from rmsprop_optax.compression.compressed_moments import CompressedState, compressed, decompress, recompress
 from rmsprop_optax.compression.master_weights import (
+    DitheredMasterWeightsState,
+    DitheredWeightsState,
     MasterWeightsState,
     export_weights,
     import_weights,
@@ -13,6 +15,8 @@ __all__ = [
     "BFloat16",
     "Codec",
     "CompressedState",
+    "DitheredMasterWeightsState",
+    "DitheredWeightsState",
     "MasterWeightsState",
     "RmsByte",
     "SignedByte",
