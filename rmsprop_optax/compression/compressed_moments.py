@@ -64,13 +64,15 @@ def compressed(
       nu: How to keep the mean square: `RmsByte()` or `BFloat16()`. None keeps it as it is. Structure.
       variance: How to keep the variance of a centered RMSprop: likewise. Structure.
       mu: How to keep the mean: `SignedByte(relative_to="nu")` or `BFloat16()`, or None. Structure.
-      trace: How to keep the momentum: `BFloat16()` or `SignedByte(unit)`, or None. Structure.
+      trace: How to keep the momentum: `BFloat16()` or `SignedByte(learning_rate)`, or None. Structure.
 
     Returns:
-      A transformation that is a value, as `tx` is one. Its state is a `CompressedState` of plain arrays.
+      The transformation. Calls with equal arguments return equal optimizers, as far as `tx` does. Its state is a
+      `CompressedState` of plain arrays.
 
     Raises:
-      ValueError: No codec; a field that `tx` does not keep, when its `init` is called.
+      ValueError: No codec; a codec that can't hold its field, such as one without signs for `mu`; a field that `tx`
+        does not keep, when its `init` is called.
       TypeError: An argument that is not a codec or not a transformation; moments that are complex or float64; codes
         of another dtype.
 
@@ -198,16 +200,38 @@ def _codecs(**codecs: Codec | None) -> dict[str, Codec]:
     if not named:
         raise ValueError(f"Name at least one of {_listed(codecs)}, say nu=compression.RmsByte().")
     for name, codec in named.items():
-        if isinstance(codec, type) or not isinstance(codec, Codec):
-            raise TypeError(f"`{name}` must be a codec, such as compression.BFloat16(), or None, got {codec!r}.")
-        if codec.relative_to not in (None, "nu"):
+        _check_codec(name, codec)
+        if name in moments.SECOND:
+            _check_second(name, codec)
+        elif not codec.signed:
             raise ValueError(
-                f'`{name}` is kept relative to {codec.relative_to!r}; `relative_to` must be None or "nu", the second '
-                "moment beside it."
+                f"`{name}` can be negative, and {codec!r} holds no signs. Use compression.SignedByte, with "
+                'relative_to="nu" for mu, or compression.BFloat16().'
             )
-        if name in moments.SECOND and codec.relative_to is not None:
-            raise ValueError(f"`{name}` is a second moment and can't be kept relative to itself, got {codec!r}.")
     return named
+
+
+def _check_codec(name: str, codec: Any) -> None:
+    lacking = [member for member in _MEMBERS if not hasattr(codec, member)]
+    if isinstance(codec, type) or lacking:
+        hint = "" if isinstance(codec, type) or len(lacking) == len(_MEMBERS) else f" It lacks {_listed(lacking)}."
+        raise TypeError(f"`{name}` must be a codec, such as compression.BFloat16(), or None, got {codec!r}.{hint}")
+    if codec.relative_to not in (None, "nu"):
+        raise ValueError(
+            f'`{name}` is kept relative to {codec.relative_to!r}; `relative_to` must be None or "nu", the second '
+            "moment beside it."
+        )
+
+
+def _check_second(name: str, codec: Codec) -> None:
+    way = "Use compression.RmsByte() or compression.BFloat16()."
+    if codec.relative_to is not None:
+        raise ValueError(f"`{name}` is a second moment and can't be kept relative to itself, got {codec!r}. {way}")
+    if not codec.scale_free:
+        raise ValueError(f"`{name}` spans many orders of magnitude, and {codec!r} has one scale. {way}")
+
+
+_MEMBERS = ("dtype", "signed", "scale_free", "relative_to", "encode", "decode")
 
 
 def _listed(names: Any) -> str:
