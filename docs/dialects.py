@@ -1,4 +1,4 @@
-"""Fill the tables of dialects.md from the rows, and draw its two figures: python docs/dialects.py."""
+"""Write the tables of dialects.md from the rows, and draw its two figures: python docs/dialects.py."""
 
 import argparse
 import pathlib
@@ -21,7 +21,7 @@ NONE = "-"
 
 
 def page(text):
-    """Return the page with its tables, each between two comments, made anew."""
+    """Return the page with its tables, each between two comments, written from the rows."""
     tables = {"switches": switches(), "names": names(), "state": state(), "sources": sources()}
     for name, table in tables.items():
         start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
@@ -54,9 +54,9 @@ def _switches(row):
         "decoupled_weight_decay": ("decoupled" if v.decoupled_weight_decay else "L2") if has_decay else NONE,
         "complex_pairs": {True: "two numbers", False: "one number", None: NONE}[v.complex_pairs],
     }
-    for switch, argument in row.moved_by.items():
+    for switch, argument in row.set_by.items():
         if switch in cells:
-            cells[switch] += f"; moved by `{argument}`"
+            cells[switch] += f"; set by `{argument}`"
     return [_title(row), *cells.values()]
 
 
@@ -96,8 +96,8 @@ def _state(row):
     cells = [f"`{row.state[name]}`" if name in row.state else NONE for name in MOMENTS]
     if row.negated_trace:
         cells[MOMENTS.index("trace")] += ", negated"
-    kept = ("yes" if row.keeps_trace else "no") if _has(row, "momentum") else NONE
-    return [_title(row), *cells, kept]
+    buffer = ("yes" if row.keeps_trace else "no") if _has(row, "momentum") else NONE
+    return [_title(row), *cells, buffer]
 
 
 def sources():

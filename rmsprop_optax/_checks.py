@@ -65,6 +65,14 @@ def one_of(name: str, choice: Any, known: Sequence[str]) -> None:
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, known))}, got {choice!r}.")
 
 
+def positive(name: str, value: Any, *, hint: str = "") -> Any:
+    """Return a number as `number` does, or refuse a Python 0, too."""
+    value = number(name, value, hint=hint)
+    if isinstance(value, float) and value == 0:
+        raise ValueError(f"`{name}` must be above 0, got 0.{hint}")
+    return value
+
+
 def transformation(name: str, tx: Any) -> None:
     """Refuse what has no `init` and `update`."""
     if not (hasattr(tx, "init") and hasattr(tx, "update")):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rmsprop_optax import _checks
+from rmsprop_optax import _checks, moments
 from rmsprop_optax.transform import root
 
 
@@ -27,9 +27,9 @@ def effective_learning_rate(
         \qquad\text{or, without eps\_in\_sqrt,}\qquad
         \alpha / (\sqrt{\nu_t} + \epsilon)
 
-    with :math:`\nu_t / (1 - \beta^t)` for :math:`\nu_t` where the state counts its steps to correct the bias. The mean
-    squares are found by name, wherever they are: in a chain, a partition, a mask, under `optax.inject_hyperparams`, in
-    optax's own states and in Adam's.
+    with :math:`\nu_t / (1 - \beta^t)` for :math:`\nu_t` where the state counts its steps to correct the bias, and the
+    variance where it is centered. Both are found by name, wherever they are: in a chain, a partition, a mask, under
+    `optax.inject_hyperparams`, in optax's own states and in Adam's.
 
     Args:
       state: What `update` returned with the updates of this step.
@@ -40,12 +40,12 @@ def effective_learning_rate(
         Adam), without use otherwise.
 
     Returns:
-      For each `nu` in the state its path and a tree of its structure, shapes and dtypes.
+      For each `nu` and `variance` in the state its path and a tree of its structure, shapes and dtypes.
 
     Raises:
-      ValueError: No `nu` in the state, a number out of range, or `decay` missing.
-      TypeError: A `nu` of codes or in half precision: decode it with `compression.decompress`. A learning rate that is
-        a schedule: call it.
+      ValueError: Neither of them in the state, a number out of range, or `decay` missing.
+      TypeError: One of them in codes or in half precision: decode it with `compression.decompress`. A schedule for a
+        learning rate: call it.
 
     Example:
       >>> import jax.numpy as jnp
@@ -58,7 +58,7 @@ def effective_learning_rate(
     learning_rate = _checks.number("learning_rate", learning_rate, hint=" For a schedule pass its value at this step.")
     eps, eps_in_sqrt = _checks.number("eps", eps), _checks.switch("eps_in_sqrt", eps_in_sqrt)
     return {
-        moment.path: jax.tree.map(lambda nu: _rate(learning_rate, nu, eps, eps_in_sqrt), moment.nu)
+        moment.path: jax.tree.map(lambda x: _rate(learning_rate, x, eps, eps_in_sqrt), moment.second)
         for moment in _moments(state, decay)
     }
 
@@ -100,10 +100,11 @@ def measure(
 
     Returns:
       `{"all": numbers, "leaves": {path: numbers}}`, float32 or float64 scalars, the effective rate of shape
-      (quantiles,). A leaf that no `nu` covers has the numbers that need none; leaves without elements are left out.
+      (quantiles,). A leaf that no second moment covers has the numbers that need none; leaves without elements are
+      left out.
 
     Raises:
-      ValueError: Trees that differ; two `nu` that cover one leaf, or none at all; a number out of range.
+      ValueError: Trees that differ; two second moments that cover one leaf, or none at all; a number out of range.
       TypeError: As for :func:`effective_learning_rate`.
 
     Example:
@@ -126,9 +127,9 @@ def measure(
     if not rows:
         raise ValueError("`params` must have an element at least, got none.")
     for moment in _moments(state, decay):
-        for path, nu in _by_path(moment.nu).items():
-            if nu.size:
-                rows[path] = _with_nu(rows.get(path), nu, f"`state/{moment.path}` at {path}")
+        for path, second in _by_path(moment.second).items():
+            if second.size:
+                rows[path] = _with_second(rows.get(path), second, f"`state/{moment.path}` at {path}")
 
     def numbers(rows):
         return _numbers(rows, learning_rate, eps, eps_in_sqrt, jnp.asarray(quantiles))
@@ -215,48 +216,41 @@ def step_response(tx: optax.GradientTransformation, gradients: jax.typing.ArrayL
 
 class _Moment(NamedTuple):
     path: str
-    nu: Any  # bias corrected, and the variance where it is centered
+    second: Any  # the mean square or the variance, bias corrected: what the update divides by, but for eps
 
 
 def _moments(state: Any, decay: Any) -> list[_Moment]:
-    """Find each nu by name, and make of it what the update divides by, but for eps."""
-    entries: dict[Any, dict[str, Any]] = {}
-    for field in ("nu", "mu", "count"):
-        for path, value in optax.tree.get_all_with_path(state, field, _is_field):
-            entries.setdefault(path[:-1], {})[field] = (path, value)
+    """Find each second moment by name, and make of it what the update divides by, but for eps."""
     found = []
-    for entry in entries.values():
-        if entry.get("nu", (None, None))[1] is None:
+    for key, entry in moments.entries(state):
+        name, of = moments.second(entry), moments.of(entry)
+        if name is None:
             continue
-        key, nu = entry["nu"]
-        path = jax.tree_util.keystr(key, simple=True, separator="/")
-        _checks.moments(f"state/{path}", nu)
-        kept: Any = 1.0
-        if entry.get("count", (None, None))[1] is not None:
+        path = f"{_checks.place(key)}/" if key else ""
+        path += f"{type(entry).__name__}.{name}"
+        _checks.moments(f"state/{path}", of[name])
+        weight: Any = 1.0
+        if "count" in entry._fields:
             if decay is None:
                 raise ValueError(
                     f"`decay` is needed, got None: `state` counts steps at {path}, so the bias is corrected."
                 )
-            kept = _kept(_checks.number("decay", decay, below=1), entry["count"][1])
-        nu = jax.tree.map(lambda x, kept=kept: x / kept, nu)
-        if "ScaleByRStdDev" in key[-1].tuple_name:  # optax's: nu is the raw second moment there
-            nu = jax.tree.map(lambda x, m, kept=kept: jnp.maximum(x - jnp.abs(m / kept) ** 2, 0), nu, entry["mu"][1])
-        found.append(_Moment(path, nu))
+            weight = _weight(_checks.number("decay", decay, below=1), entry.count)
+        second = jax.tree.map(lambda x, weight=weight: x / weight, of[name])
+        if "ScaleByRStdDev" in type(entry).__name__:  # optax's keeps the mean square and divides by the deviation
+            second = jax.tree.map(
+                lambda x, m, weight=weight: jnp.maximum(x - jnp.abs(m / weight) ** 2, 0), second, of["mu"]
+            )
+        found.append(_Moment(path, second))
     if not found:
-        raise ValueError(f"`state` must have a field named `nu` somewhere, got {jax.tree.structure(state)}.")
+        names = " or ".join(f"`{name}`" for name in moments.SECOND)
+        raise ValueError(f"`state` must have a field named {names} somewhere, got {jax.tree.structure(state)}.")
     return found
 
 
-def _kept(decay: Any, count: Any) -> jax.Array:
+def _weight(decay: Any, count: Any) -> jax.Array:
     """Return 1 - decay**count, by way of `1 - decay`, which loses nothing; before the first step as after it."""
     return -jnp.expm1(jnp.maximum(count, 1) * jnp.log1p(-(1 - decay)))
-
-
-def _is_field(path: Any, value: Any) -> bool:
-    """Tell a field of a state from a parameter of the same name."""
-    del value
-    inside = {getattr(key, "name", None) for key in path[:-1]} & {"nu", "mu", "trace"}
-    return isinstance(path[-1], optax.tree_utils.NamedTupleKey) and not inside
 
 
 def _rate(learning_rate: Any, nu: Any, eps: Any, eps_in_sqrt: bool) -> jax.Array:
@@ -269,17 +263,19 @@ class _Row(NamedTuple):
     gradient: Any
     update: Any
     weight: Any
-    nu: Any
+    second: Any
 
 
-def _with_nu(row: _Row | None, nu: Any, place: str) -> _Row:
+def _with_second(row: _Row | None, second: Any, place: str) -> _Row:
     if row is None:
         raise ValueError(f"{place} has no leaf at its place in `params`. Pass the parameters that the state is of.")
-    if row.nu is not None:
-        raise ValueError(f"{place} is one of two `nu` of that leaf. Pass the part of the state that you mean.")
-    if nu.shape != row.weight.shape:
-        raise ValueError(f"{place} has shape {nu.shape}, but the parameter has shape {row.weight.shape}.")
-    return row._replace(nu=nu)
+    if row.second is not None:
+        raise ValueError(
+            f"{place} is one of two second moments of that leaf. Pass the part of the state that you mean."
+        )
+    if second.shape != row.weight.shape:
+        raise ValueError(f"{place} has shape {second.shape}, but the parameter has shape {row.weight.shape}.")
+    return row._replace(second=second)
 
 
 def _numbers(rows: list[_Row], learning_rate: Any, eps: Any, eps_in_sqrt: bool, quantiles: Any) -> dict[str, jax.Array]:
@@ -289,13 +285,13 @@ def _numbers(rows: list[_Row], learning_rate: Any, eps: Any, eps_in_sqrt: bool, 
         "update_rms": update,
         "update_to_weight": update / weight,
     }
-    moments = [row.nu.ravel() for row in rows if row.nu is not None]
-    if moments:
-        nu = jnp.concatenate(moments)
-        rate = _rate(learning_rate, nu, eps, eps_in_sqrt)
-        numbers["root_nu"] = _rms([jnp.sqrt(nu)])
+    seconds = [row.second.ravel() for row in rows if row.second is not None]
+    if seconds:
+        second = jnp.concatenate(seconds)
+        rate = _rate(learning_rate, second, eps, eps_in_sqrt)
+        numbers["root_nu"] = _rms([jnp.sqrt(second)])
         numbers["effective_learning_rate"] = jnp.quantile(rate, quantiles.astype(rate.dtype))
-        numbers["eps_dominates"] = jnp.mean((nu if eps_in_sqrt else jnp.sqrt(nu)) < eps)
+        numbers["eps_dominates"] = jnp.mean((second if eps_in_sqrt else jnp.sqrt(second)) < eps)
     return numbers
 
 

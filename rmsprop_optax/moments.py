@@ -44,12 +44,12 @@ def entries(state: Any) -> list[tuple[Any, Any]]:
     found = [(path, node) for path, node in nodes if of(node)]
     parameters: set[type] = set()
 
-    def noted(node):
+    def note(node):
         parameters.add(type(node))
         return False
 
     for _, entry in found:
-        jax.tree.leaves(of(entry), is_leaf=noted)
+        jax.tree.leaves(of(entry), is_leaf=note)
     return [(path, entry) for path, entry in found if type(entry) not in parameters]
 
 

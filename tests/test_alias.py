@@ -206,7 +206,7 @@ def test_a_none_gradient_leaves_the_parameter_and_every_buffer_alone():
     moved = optax.apply_updates(params, updates)
     assert (moved["b"] == params["b"]).all()
     assert (moved["w"] != params["w"]).all()
-    for name in ("nu", "mu", "trace"):
+    for name in ("variance", "mu", "trace"):
         before, now = optax.tree.get(state, name), optax.tree.get(after, name)
         assert (before["b"] == now["b"]).all()
         assert (before["w"] != now["w"]).all()
@@ -220,7 +220,7 @@ def test_complex_parameters_decay_and_keep_their_momentum():
     updates, state = tx.update(grads, tx.init(params), params)
     u = grads["w"] / np.sqrt(0.9 * 0.1 * np.abs(grads["w"]) ** 2 + 1e-8)
     np.testing.assert_allclose(updates["w"], -0.1 * u - 0.05 * params["w"], rtol=1e-5)
-    assert optax.tree.get(state, "nu")["w"].dtype == np.float32
+    assert optax.tree.get(state, "variance")["w"].dtype == np.float32
     assert optax.tree.get(state, "trace")["w"].dtype == np.complex64
 
 
@@ -230,13 +230,25 @@ def test_a_decay_outside_0_1_is_refused(bad):
         rmsprop(0.1, decay=bad)
 
 
-@pytest.mark.parametrize("name", ["learning_rate", "eps", "initial_scale", "weight_decay"])
 @pytest.mark.parametrize(
-    "bad", [-1e-8, float("nan"), float("inf"), 1e39, 10**400, "0.01", [0.01], True, 1j, np.bool_(True), object()]
+    "bad", [float("nan"), float("inf"), 1e39, 10**400, "0.01", [0.01], True, 1j, np.bool_(True), object()]
 )
-def test_a_number_that_is_negative_infinite_or_no_number_is_refused(name, bad):
-    with pytest.raises((ValueError, TypeError), match=rf"`{name}` must be a number in \[0, inf\), got"):
+@pytest.mark.parametrize("name", ["learning_rate", "eps", "initial_scale", "weight_decay"])
+def test_what_is_not_a_finite_number_is_refused(name, bad):
+    interval = r"\(-inf, inf\)" if name == "learning_rate" else r"\[0, inf\)"
+    with pytest.raises((ValueError, TypeError), match=rf"`{name}` must be a number in {interval}, got"):
         rmsprop(**({"learning_rate": 0.1} | {name: bad}))
+
+
+@pytest.mark.parametrize("name", ["eps", "initial_scale", "weight_decay"])
+def test_a_negative_number_is_refused_except_for_the_rate(name):
+    with pytest.raises(ValueError, match=rf"`{name}` must be a number in \[0, inf\), got -1e-08"):
+        rmsprop(0.1, **{name: -1e-8})
+
+
+def test_a_number_beyond_float32_is_told_where_float32_ends():
+    with pytest.raises(ValueError, match=r"got 1e\+40. float32 ends at 3.4e38"):
+        rmsprop(1e40)
 
 
 @pytest.mark.parametrize("bad", [1.5, 1.0, -0.5, float("nan"), "0.9"])
@@ -294,7 +306,7 @@ def test_an_unknown_argument_is_refused_with_the_known_ones():
         rmsprop(0.1, alpha=0.99)
 
 
-@pytest.mark.parametrize("bad", [jnp.ones(2), -0.1, jnp.bfloat16(0.1), None])
+@pytest.mark.parametrize("bad", [jnp.ones(2), float("nan"), jnp.bfloat16(0.1), None])
 def test_a_schedule_that_gives_no_number_is_refused_when_it_is_traced(bad):
     tx = rmsprop(lambda count: bad)
     with pytest.raises((ValueError, TypeError), match="`learning_rate` must be a number"):
@@ -399,7 +411,7 @@ def test_a_state_of_optax_or_of_no_optimizer_is_refused():
             rmsprop(0.1).update(PARAMS, state)
 
 
-@pytest.mark.parametrize("name", ["nu", "trace", "mu"])
+@pytest.mark.parametrize("name", ["variance", "trace", "mu"])
 def test_a_buffer_of_another_shape_or_precision_is_refused_by_its_name(name):
     tx = rmsprop(0.1, momentum=0.9, centered=True)
     state = tx.init(PARAMS)

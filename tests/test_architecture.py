@@ -8,8 +8,12 @@ import sys
 
 import pytest
 
+from rmsprop_optax import dialects
+
 PACKAGE = pathlib.Path(__file__).parent.parent / "rmsprop_optax"
 FILES = {path.relative_to(PACKAGE).as_posix().removesuffix(".py"): path for path in PACKAGE.rglob("*.py")}
+DIALECTS = {key for key, row in dialects.ROWS.items() if row.function}  # a file each, named by its key
+ROW = {"alias", "dialects.row"}  # what a row is made of
 ARROWS = {
     "__init__": {
         "alias",
@@ -22,21 +26,21 @@ ARROWS = {
         "sweep",
         "transform",
     },
-    "alias": {"_checks", "transform", "_value"},
-    "transform": {"_checks", "placement", "_value"},
+    "alias": {"_checks", "_value", "moments", "transform"},
+    "transform": {"_checks", "_value", "moments"},
+    "moments": set(),
     "dialects/__init__": {
-        "dialects.others",
-        "dialects.papers",
-        "dialects.pytorch",
-        "dialects.rows",
-        "dialects.tensorflow",
+        "alias",
+        "dialects",
+        "dialects.row",
+        *(f"dialects.{name}" for name in DIALECTS),
     },
-    "dialects/pytorch": {"_checks", "_value", "dialects.assemble"},
-    "dialects/tensorflow": {"_checks", "_value", "dialects.assemble"},
-    "dialects/others": {"_checks", "_value", "dialects.assemble"},
-    "dialects/papers": {"_value", "dialects.assemble"},
-    "dialects/assemble": {"alias", "_checks", "transform", "dialects.rows"},
-    "dialects/rows": {"alias"},
+    **{f"dialects/{name}": {"_checks", "_value", "dialects._assembly", "dialects.clipping"} | ROW for name in DIALECTS},
+    "dialects/without_function": {"dialects"} | ROW,
+    "dialects/row": {"alias"},
+    "dialects/_assembly": {"_checks", "alias", "dialects.clipping", "dialects.complex_numbers", "dialects.row"},
+    "dialects/clipping": {"_checks", "transform"},
+    "dialects/complex_numbers": {"_checks", "moments"},
     "checkpoint/__init__": {
         "checkpoint.adapting",
         "checkpoint.pytorch",
@@ -53,23 +57,31 @@ ARROWS = {
         "checkpoint.restoring",
         "checkpoint.states",
         "checkpoint.variance",
-        "dialects.rows",
+        "dialects",
     },
     "checkpoint/tensorflow": {
         "checkpoint.conversion",
         "checkpoint.hyperparameters",
         "checkpoint.restoring",
         "checkpoint.variance",
-        "dialects.rows",
+        "dialects",
     },
     "checkpoint/conversion": {"checkpoint.states"},
-    "checkpoint/hyperparameters": {"dialects.rows"},
+    "checkpoint/hyperparameters": {"dialects"},
     "checkpoint/states": {"_checks", "transform"},
     "checkpoint/variance": set(),
     "recipes/__init__": {"recipes.agents", "recipes.networks"},
-    "recipes/agents": {"_checks", "_value", "dialects", "dialects.assemble", "recipes.rates"},
-    "recipes/networks": {"_checks", "_value", "dialects", "dialects.assemble", "recipes.rates"},
-    "recipes/rates": {"_checks", "dialects.assemble"},
+    "recipes/agents": {"_checks", "_value", "dialects", "dialects.clipping", "recipes._schedules"},
+    "recipes/networks": {
+        "_checks",
+        "_value",
+        "alias",
+        "dialects",
+        "dialects.clipping",
+        "dialects.complex_numbers",
+        "recipes._schedules",
+    },
+    "recipes/_schedules": {"_checks"},
     "compression/__init__": {
         "compression.codecs",
         "compression.compressed_moments",
@@ -79,14 +91,13 @@ ARROWS = {
     "compression/master_weights": {"_checks", "_value", "compression.codecs", "moments"},
     "compression/codecs": set(),
     "_checks": set(),
-    "placement": set(),
     "_value": set(),
-    "diagnostics": {"_checks", "transform"},
+    "diagnostics": {"_checks", "moments", "transform"},
     "plots": set(),
     "runs": set(),
     "sweep": {"_checks", "runs"},
 }
-LAZY = {"placement": {"jax"}, "plots": {"matplotlib"}, "sweep": {"tqdm"}}
+LAZY = {"moments": {"jax"}, "plots": {"matplotlib"}, "sweep": {"tqdm"}}
 
 
 def imports(path):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rmsprop_optax import rmsprop
+from rmsprop_optax import moments, rmsprop
 
 STEPS, WIDTH = 8, 6
 OPTIONS = {
@@ -38,7 +38,7 @@ def trainer(name, dtype):
 
         def step(state, g):
             updates, state = tx.update(g, state, params)
-            return state, (updates, state[[hasattr(entry, "nu") for entry in state].index(True)].nu)
+            return state, (updates, next(getattr(entry, moments.second(entry)) for entry in state if moments.second(entry)))
 
         state, (updates, nu) = jax.lax.scan(step, tx.init(params), grads)
         return updates, nu, state

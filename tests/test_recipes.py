@@ -121,8 +121,8 @@ def test_the_weight_decay_that_was_published_shows_in_the_comparison():
         rates = [rate(t) for t in range(STEPS)]
         decayed, _ = reference.trajectory(switches, PARAMS, GRADS, rates)
         plain, _ = reference.trajectory(switches | {"weight_decay": 0.0}, PARAMS, GRADS, rates)
-        moved = np.max(np.abs(plain[-1]["w"] - PARAMS["w"]))
-        assert np.max(np.abs(decayed[-1]["w"] - plain[-1]["w"])) > 2e-5 * moved
+        distance = np.max(np.abs(plain[-1]["w"] - PARAMS["w"]))
+        assert np.max(np.abs(decayed[-1]["w"] - plain[-1]["w"])) > 2e-5 * distance
 
 
 def first_step(tx, g):
@@ -174,7 +174,7 @@ def test_efficientnet_leaves_out_batch_normalization_by_name(path):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_recipe_is_a_value(name):
+def test_a_recipe_compares_hashes_pickles_and_prints(name):
     make = PUBLISHED[name][0]
     assert make() == make()
     assert hash(make()) == hash(make())
@@ -184,7 +184,7 @@ def test_a_recipe_is_a_value(name):
 
 REFUSALS = {
     "an unknown source": (lambda: recipes.dqn(source="rainbow"), ValueError, "`source` must be one of 'nature', .*"),
-    "a source that is no word": (lambda: recipes.impala(9, source=1), ValueError, "`source` must be one of"),
+    "a source that is not a word": (lambda: recipes.impala(9, source=1), ValueError, "`source` must be one of"),
     "a run of no steps": (lambda: recipes.a3c(0), ValueError, "`steps` must be above 0.*Pass None"),
     "an epoch of no steps": (lambda: recipes.char_rnn(0), ValueError, "`steps_per_epoch` must be above 0"),
     "a traced epoch": (lambda: recipes.mobilenet_v3(jnp.array(9.0)), TypeError, "`steps_per_epoch` must be a Python"),

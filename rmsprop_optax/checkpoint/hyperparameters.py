@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import optax
 
-from rmsprop_optax.dialects.rows import ROWS
+from rmsprop_optax.dialects import ROWS
 
 _SWITCHES = ("eps_in_sqrt", "lr_in_momentum", "decoupled_weight_decay", "bias_correction")
 _MEANING_0 = ("momentum", "weight_decay")  # where None and 0 take the same path
@@ -30,9 +30,7 @@ def options(tx: optax.GradientTransformation) -> dict[str, Any]:
         )
     row = ROWS[_BY_FUNCTION[name]]
     found = {ours: arguments[theirs] for ours, theirs in row.arguments.items() if theirs in arguments}
-    moved = {
-        ours: arguments[theirs] for ours, theirs in row.moved_by.items() if isinstance(arguments.get(theirs), bool)
-    }
+    moved = {ours: arguments[theirs] for ours, theirs in row.set_by.items() if isinstance(arguments.get(theirs), bool)}
     return dict(arguments) | dict(row.fixed) | vars(row.variant) | moved | found
 
 
@@ -62,7 +60,7 @@ def compare(
             at = f" (a schedule, at steps {count - 1} and {count})" if callable(ours[name]) and count else ""
             wrong.append(f"`{theirs}` is {_plain(recorded[theirs])}, but `{name}` is {ours[name]!r}{at}")
     for name in _SWITCHES:
-        expected = recorded.get(row.moved_by.get(name, name), getattr(row.variant, name))
+        expected = recorded.get(row.set_by.get(name, name), getattr(row.variant, name))
         matters = _matters(name, recorded, row)
         if isinstance(expected, bool) and matters and ours.get(name, expected) != expected:
             wrong.append(f"{row.api} has {name}={expected}, but `{name}` is {ours[name]}")

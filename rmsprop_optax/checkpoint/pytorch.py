@@ -10,7 +10,7 @@ import optax
 from rmsprop_optax.checkpoint import hyperparameters, restoring, states
 from rmsprop_optax.checkpoint.conversion import Convert, converted, finite, numpy_of, reverted
 from rmsprop_optax.checkpoint.variance import to_mean_square, to_variance
-from rmsprop_optax.dialects.rows import ROWS
+from rmsprop_optax.dialects import ROWS
 
 _THEIRS = {field: ROWS["torch"].state[field] for field in states.FIELDS}  # nu: square_avg, mu: grad_avg, ...
 _FAMILY = tuple(name for name, row in ROWS.items() if row.state == ROWS["torch"].state)

@@ -10,7 +10,7 @@ import optax
 from rmsprop_optax.checkpoint import hyperparameters, restoring
 from rmsprop_optax.checkpoint.conversion import Convert, converted, finite, numpy_of
 from rmsprop_optax.checkpoint.variance import to_variance
-from rmsprop_optax.dialects.rows import ROWS
+from rmsprop_optax.dialects import ROWS
 
 _KERAS = ROWS["keras"].state  # nu: velocity, mu: average_gradient, trace: momentum
 _IN_ORDER = ("nu", "trace", "mu")  # as Keras creates them

@@ -1,4 +1,4 @@
-"""What trained agents: DQN, A3C and A2C, IMPALA."""
+"""Published settings for reinforcement-learning agents: DQN, A3C and A2C, IMPALA."""
 
 from __future__ import annotations  # signatures in help() read as written here
 
@@ -7,9 +7,11 @@ import optax
 
 from rmsprop_optax import _checks
 from rmsprop_optax._value import value
-from rmsprop_optax.dialects import optax_rmsprop, tf1_rmsprop
-from rmsprop_optax.dialects.assemble import assemble, clip_norm
-from rmsprop_optax.recipes.rates import falling
+from rmsprop_optax.dialects import optax_rmsprop, tf1_rmsprop, torch_rmsprop
+from rmsprop_optax.dialects.clipping import chain_in_float32, clip_norm
+from rmsprop_optax.recipes._schedules import linear_to_zero
+
+__all__ = ["a3c", "dqn", "impala"]
 
 
 @value
@@ -34,11 +36,11 @@ def dqn(
       source: "nature", "dqn_zoo" or "dopamine". Structure.
 
     Returns:
-      A transformation that is a value.
+      The transformation.
 
     Raises:
-      ValueError: An unknown source; a number out of range.
-      TypeError: A learning rate that is no number.
+      ValueError: The source is unknown; a number is out of range.
+      TypeError: `learning_rate` is not a number.
 
     Example:
       >>> from rmsprop_optax import recipes
@@ -68,29 +70,30 @@ def a3c(
     .. math::
         \theta_t = \theta_{t-1} - \alpha_t g_t / \sqrt{\nu_t + \epsilon}, \qquad \beta = 0.99
 
-    The sources disagree on eps, its place, the start and the clipping:
+    The sources disagree on eps and on whether it is inside the root, on the start and on the clipping:
 
-    1. "mnih", what the paper's first author gave by e-mail: eps 0.1, and one mean square for policy and value. It says
-       nothing of the start, which is 0 here, nor of clipping gradients, which are not.
+    1. "mnih", what the paper's first author gave by e-mail: eps 0.1, and one mean square for policy and value. It does
+       not mention the start, which is 0 here, nor clipping, so gradients are not clipped.
     2. "async_rl", the program that was written after it: eps 0.1 inside the root, :math:`\nu_0 = 0`, all gradients
        together clipped to norm 40.
     3. "baselines" (A2C): eps 1e-5 inside the root, :math:`\nu_0 = 1`; clipped to norm 0.5.
-    4. "sb3" (A2C): eps 1e-5 outside the root, :math:`\nu_0 = 0`; clipped to norm 0.5. It keeps the learning rate unless
-       told otherwise: pass `steps=None`.
+    4. "sb3" (A2C): eps 1e-5 outside the root, :math:`\nu_0 = 0`; clipped to norm 0.5. Its learning rate is
+       constant by default: pass `steps=None`.
 
     The first two share the mean square between asynchronous actors; here there is one actor, or their mean gradient.
 
     Args:
-      steps: The updates of the run, over which the learning rate falls linearly to 0. None keeps it. Structure.
+      steps: The updates of the run, over which the learning rate falls linearly to 0. None keeps it constant.
+        Structure.
       learning_rate: :math:`\alpha_0`, in [0, inf). A number; may be traced.
       source: "mnih", "async_rl", "baselines" or "sb3". Structure.
 
     Returns:
-      A transformation that is a value.
+      The transformation.
 
     Raises:
-      ValueError: An unknown source; a number out of range.
-      TypeError: A learning rate or a number of steps that is no number.
+      ValueError: The source is unknown; a number is out of range.
+      TypeError: `learning_rate` or `steps` is not a number.
 
     Example:
       >>> from rmsprop_optax import recipes
@@ -105,14 +108,13 @@ def a3c(
       clipping adds 1e-6 to the norm; here nothing is added.
     """
     _checks.one_of("source", source, ("mnih", "async_rl", "baselines", "sb3"))
-    rate = falling(learning_rate, steps)
+    rate = linear_to_zero(learning_rate, steps)
     if source == "mnih":
         return optax_rmsprop(rate, 0.99, 0.1)
     if source == "async_rl":
-        return assemble("optax", before=clip_norm("threshold", 40.0), learning_rate=rate, decay=0.99, eps=0.1)
-    before = clip_norm("max_grad_norm", 0.5)
-    row, momentum = ("tf1", 0.0) if source == "baselines" else ("torch", None)
-    return assemble(row, before=before, learning_rate=rate, decay=0.99, eps=1e-5, momentum=momentum)
+        return chain_in_float32(*clip_norm("threshold", 40.0), optax_rmsprop(rate, 0.99, 0.1))
+    tx = tf1_rmsprop(rate, 0.99, 0.0, 1e-5) if source == "baselines" else torch_rmsprop(rate, 0.99, 1e-5)
+    return chain_in_float32(*clip_norm("max_grad_norm", 0.5), tx)
 
 
 @value
@@ -124,25 +126,26 @@ def impala(
     .. math::
         \theta_t = \theta_{t-1} - \alpha_t g_t / \sqrt{\nu_t + \epsilon}, \qquad \beta = 0.99
 
-    The sources disagree on eps, its place, the start and the clipping:
+    The sources disagree on eps and on whether it is inside the root, on the start and on the clipping:
 
     1. "scalable_agent", the code of the paper: eps 0.1 inside the root, :math:`\nu_0 = 1`, no clipping of gradients.
     2. "torchbeast": eps 0.01 outside the root, :math:`\nu_0 = 0`; all gradients together clipped to norm 40.
 
-    Both sum the loss over time and batch. A small gradient is divided by 0.32 at least in the first, by 0.01 in the
-    second: in the end their steps differ by a factor of 32.
+    Both sum the loss over time and batch. The first divides a gradient by at least 0.32, the second by at least 0.01:
+    for small gradients their steps come to differ by a factor of 32.
 
     Args:
-      steps: The updates of the run, over which the learning rate falls linearly to 0. None keeps it. Structure.
+      steps: The updates of the run, over which the learning rate falls linearly to 0. None keeps it constant.
+        Structure.
       learning_rate: :math:`\alpha_0`, in [0, inf). A number; may be traced.
       source: "scalable_agent" or "torchbeast". Structure.
 
     Returns:
-      A transformation that is a value.
+      The transformation.
 
     Raises:
-      ValueError: An unknown source; a number out of range.
-      TypeError: A learning rate or a number of steps that is no number.
+      ValueError: The source is unknown; a number is out of range.
+      TypeError: `learning_rate` or `steps` is not a number.
 
     Example:
       >>> from rmsprop_optax import recipes
@@ -156,7 +159,7 @@ def impala(
       adds 1e-6 to the norm; here nothing is added.
     """
     _checks.one_of("source", source, ("scalable_agent", "torchbeast"))
-    rate = falling(learning_rate, steps)
+    rate = linear_to_zero(learning_rate, steps)
     if source == "scalable_agent":
         return tf1_rmsprop(rate, 0.99, 0.0, 0.1)
-    return assemble("torch", before=clip_norm("max_norm", 40.0), learning_rate=rate, decay=0.99, eps=0.01)
+    return chain_in_float32(*clip_norm("max_norm", 40.0), torch_rmsprop(rate, 0.99, 0.01))

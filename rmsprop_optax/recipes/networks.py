@@ -1,4 +1,4 @@
-"""What trained networks: Inception v3, MobileNet v3, EfficientNet, char-rnn and the Wasserstein GAN."""
+"""Published settings for networks: Inception v3, MobileNet v3, EfficientNet, char-rnn and the Wasserstein GAN."""
 
 from __future__ import annotations  # signatures in help() read as written here
 
@@ -10,9 +10,13 @@ import optax
 
 from rmsprop_optax import _checks
 from rmsprop_optax._value import value
-from rmsprop_optax.dialects import torch_rmsprop
-from rmsprop_optax.dialects.assemble import assemble, clip_value
-from rmsprop_optax.recipes.rates import epoch, staircase
+from rmsprop_optax.alias import rmsprop
+from rmsprop_optax.dialects import ROWS, torch_rmsprop
+from rmsprop_optax.dialects.clipping import chain_in_float32
+from rmsprop_optax.dialects.complex_numbers import refusing_complex
+from rmsprop_optax.recipes._schedules import staircase, steps_of_epoch
+
+__all__ = ["char_rnn", "efficientnet", "inception_v3", "mobilenet_v3", "wgan"]
 
 
 @value
@@ -32,23 +36,24 @@ def inception_v3(
     Weight decay is an L2 penalty on the weights. With eps 1 and small gradients this is nearly descent with momentum.
     The sources disagree on the learning rate:
 
-    1. "inception" (a batch of 256): 0.1, times 0.16 every 30 epochs.
-    2. "slim" (a batch of 32), the default of its other networks, too: 0.01, times 0.94 every 2 epochs.
+    1. "inception" (a batch of 256): 0.1, multiplied by 0.16 every 30 epochs.
+    2. "slim" (a batch of 32), also the default of its other networks: 0.01, multiplied by 0.94 every 2 epochs.
 
     Args:
       steps_per_epoch: The updates of an epoch, above 0. A number.
       learning_rate: :math:`\alpha_0`, in [0, inf). A number; may be traced. None means the source's.
       source: "inception" or "slim". Structure.
-      weight_decay: In [0, inf). A number; may be traced. None means none. `update` needs the parameters.
+      weight_decay: In [0, inf). A number; may be traced. With None there is no decay; otherwise `update`
+        needs the parameters.
       weight_decay_mask: As in `rmsprop`. None decays arrays of two dimensions or more, which leaves out biases and
         normalization, as both do; True decays everything. Structure.
 
     Returns:
-      A transformation that is a value.
+      The transformation.
 
     Raises:
-      ValueError: An unknown source; a number out of range.
-      TypeError: A number that is none.
+      ValueError: The source is unknown; a number is out of range.
+      TypeError: An argument is not a number.
 
     Example:
       >>> import jax.numpy as jnp
@@ -56,7 +61,7 @@ def inception_v3(
       >>> params = {"kernel": jnp.ones((1, 1)), "bias": jnp.ones(1)}
       >>> tx = recipes.inception_v3(steps_per_epoch=5004)
       >>> updates, _ = tx.update({"kernel": jnp.zeros((1, 1)), "bias": jnp.zeros(1)}, tx.init(params), params)
-      >>> print(f"{updates['kernel'][0, 0]:.3g} {updates['bias'][0]}")  # -0.1 * 4e-5 / sqrt(0.9 + 1), and none
+      >>> print(f"{updates['kernel'][0, 0]:.3g} {updates['bias'][0]}")  # -0.1 * 4e-5 / sqrt(0.9 + 1), and 0
       -2.9e-06 0.0
 
     References:
@@ -85,18 +90,18 @@ def mobilenet_v3(
     larger. Weight decay is an L2 penalty on all parameters. The learning rate, for a batch of 1024, is multiplied by
     0.973 every 2 epochs.
 
-    TensorFlow's page on this network leaves the settings of its authors open, so they are not offered here.
+    TensorFlow's page on this network does not give its authors' settings, so they are not offered here.
 
     Args:
       steps_per_epoch: The updates of an epoch, above 0. A number.
       learning_rate: :math:`\alpha_0`, in [0, inf). A number; may be traced.
 
     Returns:
-      A transformation that is a value. `update` needs the parameters.
+      The transformation. `update` needs the parameters.
 
     Raises:
-      ValueError: A number out of range.
-      TypeError: A number that is none.
+      ValueError: A number is out of range.
+      TypeError: An argument is not a number.
 
     Example:
       >>> import jax.numpy as jnp
@@ -127,22 +132,24 @@ def efficientnet(
         b_t = 0.9 b_{t-1} + \alpha_t g_t / \sqrt{\nu_t + 10^{-3}}, \qquad \nu_0 = 1, \qquad \beta = 0.9
 
     The learning rate is 0.016 for every 256 images of the batch: 0.128 for the code's 2048. It rises linearly from 0
-    over 5 epochs; times 0.97 every 2.4 epochs, counted from the first. Weight decay is an L2 penalty, on all but batch
-    normalization.
+    over 5 epochs; after that it is multiplied by 0.97 every 2.4 epochs, counted from the first epoch. Weight decay is
+    an L2 penalty on all parameters except those of batch normalization.
 
     Args:
       steps_per_epoch: The updates of an epoch, above 0. A number.
-      learning_rate: Before it falls, in [0, inf). A number; may be traced.
-      weight_decay: In [0, inf). A number; may be traced. None means none. `update` needs the parameters.
-      weight_decay_mask: As in `rmsprop`. None leaves out what has "batch norm" in its path, with or without a
-        separator and in any case: "BatchNorm_0/scale". If yours are named otherwise, pass a mask. Structure.
+      learning_rate: Before any decay, in [0, inf). A number; may be traced.
+      weight_decay: In [0, inf). A number; may be traced. With None there is no decay; otherwise `update`
+        needs the parameters.
+      weight_decay_mask: As in `rmsprop`. None leaves out the leaves with "batch norm" in their path, with or
+        without a separator, in upper or lower case: "BatchNorm_0/scale". If yours are named otherwise, pass a mask.
+        Structure.
 
     Returns:
-      A transformation that is a value.
+      The transformation.
 
     Raises:
-      ValueError: A number out of range.
-      TypeError: A number that is none.
+      ValueError: A number is out of range.
+      TypeError: An argument is not a number.
 
     Example:
       >>> import jax.numpy as jnp
@@ -185,11 +192,11 @@ def char_rnn(
       learning_rate: :math:`\alpha_0`, in [0, inf). A number; may be traced.
 
     Returns:
-      A transformation that is a value.
+      The transformation.
 
     Raises:
-      ValueError: A number out of range.
-      TypeError: A number that is none.
+      ValueError: A number is out of range.
+      TypeError: An argument is not a number.
 
     Example:
       >>> from rmsprop_optax import recipes
@@ -201,9 +208,9 @@ def char_rnn(
       karpathy/char-rnn at 6f9487a, train.lua, lines 42-50, 299, 306 and 328-335; the rule: torch/optim at a5ceed7,
       rmsprop.lua, lines 28-54, which starts at 0.
     """
-    n = epoch(steps_per_epoch)
+    n = steps_of_epoch(steps_per_epoch)
     rate = optax.exponential_decay(_checks.number("learning_rate", learning_rate), n, 0.97, 9 * n, staircase=True)
-    return assemble("torch", before=clip_value("grad_clip", 5.0), learning_rate=rate, decay=0.95, eps=1e-8)
+    return chain_in_float32(optax.clip(5.0), torch_rmsprop(rate, 0.95, 1e-8))
 
 
 @value
@@ -213,19 +220,18 @@ def wgan(learning_rate: jax.typing.ArrayLike = 5e-5) -> optax.GradientTransforma
     .. math::
         \theta_t = \theta_{t-1} - \alpha g_t / (\sqrt{\nu_t} + 10^{-8}), \qquad \beta = 0.99
 
-    These are PyTorch's defaults. Each of the two networks has an optimizer of its own. The clamping of the critic to
-    [-0.01, 0.01] before each of its steps is up to the training loop:
-    `optax.projections.projection_box(critic, -0.01, 0.01)`.
+    These are PyTorch's defaults. Each of the two networks has a separate optimizer. The training loop clamps the critic
+    to [-0.01, 0.01] before each of its steps: `optax.projections.projection_box(critic, -0.01, 0.01)`.
 
     Args:
       learning_rate: :math:`\alpha`, in [0, inf). A number; may be traced.
 
     Returns:
-      A transformation that is a value.
+      The transformation.
 
     Raises:
-      ValueError: A number out of range.
-      TypeError: A number that is none.
+      ValueError: A number is out of range.
+      TypeError: An argument is not a number.
 
     Example:
       >>> from rmsprop_optax import recipes
@@ -242,17 +248,18 @@ def wgan(learning_rate: jax.typing.ArrayLike = 5e-5) -> optax.GradientTransforma
 def _tf1_with_l2(
     rate: optax.Schedule, eps: float, weight_decay: Any, mask: Any
 ) -> optax.GradientTransformationExtraArgs:
-    """TensorFlow's RMSprop on a loss with an L2 penalty."""
-    return assemble(
-        "tf1",
-        moved={"decoupled_weight_decay": False},
-        learning_rate=rate,
-        decay=0.9,
-        eps=eps,
+    """TensorFlow 1's RMSprop on a loss with an L2 penalty."""
+    tx = rmsprop(
+        rate,
+        0.9,
+        eps,
+        initial_scale=1.0,
         momentum=0.9,
         weight_decay=weight_decay,
+        decoupled_weight_decay=False,
         weight_decay_mask=None if weight_decay is None else mask,
     )
+    return refusing_complex(tx, ROWS["tf1"].api)
 
 
 def _weights(params: Any) -> Any:
