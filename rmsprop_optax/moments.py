@@ -14,7 +14,18 @@ try:
 except ImportError:  # removed in jax 0.12
     shard_alike = None  # type: ignore[assignment]
 
-__all__ = ["NAMES", "SECOND", "beside", "entries", "of", "parameter_classes", "second", "zeros_like"]
+__all__ = [
+    "NAMES",
+    "SECOND",
+    "beside",
+    "entries",
+    "full_like",
+    "of",
+    "offloaded",
+    "parameter_classes",
+    "second",
+    "zeros_like",
+]
 
 SECOND = ("nu", "variance")
 """The second moments, of which a state has one: the mean square, or the mean square less the squared mean."""
@@ -67,7 +78,15 @@ def zeros_like(param: Any, fill: Any = 0.0, *, real: bool = False) -> jax.Array:
     wide = jnp.float64 if jnp.finfo(dtype).bits == 64 else jnp.float32
     if jnp.issubdtype(dtype, jnp.complexfloating) and not real:
         wide = jnp.complex128 if wide == jnp.float64 else jnp.complex64
-    return beside(param, jnp.full_like(param, fill, dtype=wide))
+    return full_like(param, fill, wide)
+
+
+def full_like(param: Any, fill: Any, dtype: Any) -> jax.Array:
+    """Return an array full of one number, of a parameter's shape, sharding and memory."""
+    if _is_offloaded(param):
+        made = jnp.full(param.shape, fill, dtype, device=param.sharding.with_memory_kind(None))
+        return jax.device_put(made, param.sharding)
+    return beside(param, jnp.full_like(param, fill, dtype=dtype))
 
 
 def beside(param: Any, x: jax.Array) -> jax.Array:
@@ -78,3 +97,18 @@ def beside(param: Any, x: jax.Array) -> jax.Array:
         return shard_alike(param, x)[1]
     zero = jax.lax.optimization_barrier(jnp.zeros((), x.dtype))  # which no compiler knows to be 0
     return x + jnp.isnan(param).astype(x.dtype) * zero  # shardings propagate through a sum
+
+
+def offloaded(function: Any, x: Any, *rest: Any, **options: Any) -> Any:
+    """Call a function with arrays that may be in the host's memory, where nothing is computed: its result joins `x`."""
+    result = function(_on_device(x), *map(_on_device, rest), **options)
+    return jax.device_put(result, x.sharding) if _is_offloaded(x) else result
+
+
+def _is_offloaded(x: Any) -> bool:
+    concrete = isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer)
+    return concrete and x.sharding.memory_kind == "pinned_host"
+
+
+def _on_device(x: Any) -> Any:
+    return jax.device_put(x, x.sharding.with_memory_kind(None)) if _is_offloaded(x) else x

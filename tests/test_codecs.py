@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rmsprop_optax.codecs import BFloat16, Codec, RmsByte, SignedByte, dither
+from rmsprop_optax.compression.codecs import BFloat16, Codec, RmsByte, SignedByte, dither
 
 RMS = [RmsByte(), RmsByte((-24, 4)), RmsByte((-31, 0)), RmsByte((-20, 5))]
-SIGNED = [SignedByte(), SignedByte(3e-4), SignedByte(np.float32(8.0)), SignedByte(relative_to="nu")]
+SIGNED = [SignedByte(1.0), SignedByte(3e-4), SignedByte(np.float32(8.0)), SignedByte(relative_to="nu")]
 CODECS = [*RMS, *SIGNED, BFloat16()]
 BITS = np.concatenate([[0, 2**32 - 1], np.random.default_rng(0).integers(0, 2**32, 510)]).astype(np.uint32)[:, None]
 EVEN = (np.arange(4096, dtype=np.uint32) << 20)[:, None]  # every dither there is, evenly
@@ -132,7 +132,7 @@ def test_the_logarithm_of_a_root_mean_square_is_right_on_average(codec):
     assert abs(bias.mean()) < 0.0005
 
 
-@pytest.mark.parametrize("codec", [SignedByte(), SignedByte(relative_to="nu")], ids=str)
+@pytest.mark.parametrize("codec", [SignedByte(1.0), SignedByte(relative_to="nu")], ids=str)
 def test_a_signed_moment_is_right_on_average(codec):
     values = np.random.default_rng(4).uniform(-60, 60, 500).astype(np.float32)
     values[:250] /= 60
@@ -233,7 +233,7 @@ def test_a_codec_is_a_value_of_the_protocol_and_cannot_be_called(codec):
 
 
 @pytest.mark.parametrize("window", [(-28.0, 0), [-28, 0], (-28,), (-28, 0, 1), -28, None, (True, 30), "ab"], ids=str)
-def test_a_window_that_is_no_pair_of_integers_is_refused(window):
+def test_a_window_that_is_not_a_pair_of_integers_is_refused(window):
     with pytest.raises(TypeError, match="`window` must be two integers"):
         RmsByte(window)
 
@@ -256,12 +256,28 @@ def test_a_unit_out_of_range_is_refused(unit):
         SignedByte(unit)
 
 
-@pytest.mark.parametrize("unit", [True, None, "1", 1j])
-def test_a_unit_that_is_no_number_is_refused(unit):
+@pytest.mark.parametrize("unit", [True, "1", 1j])
+def test_a_unit_that_is_not_a_number_is_refused(unit):
     with pytest.raises(TypeError, match="`unit` must be a number within"):
         SignedByte(unit)
 
 
-def test_a_reference_that_is_no_name_is_refused():
-    with pytest.raises(TypeError, match="`relative_to` must be None or the name of a field"):
-        SignedByte(relative_to=1)
+def test_a_signed_byte_asks_for_its_unit_where_it_cannot_be_told():
+    with pytest.raises(ValueError, match=r"Pass `unit`, about the size of what is kept: .* learning rate"):
+        SignedByte()
+    codes = jnp.arange(-128, 128, dtype=jnp.int8)
+    assert (SignedByte(relative_to="nu").decode(codes) == SignedByte(1.0).decode(codes)).all()
+
+
+@pytest.mark.parametrize("field", ["mu", "variance", 1])
+def test_another_reference_than_the_second_moment_is_refused(field):
+    with pytest.raises(ValueError, match='`relative_to` must be None or "nu", the second moment beside it, got'):
+        SignedByte(relative_to=field)
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=str)
+def test_what_a_codec_says_it_can_hold_is_what_it_holds(codec):
+    values = decoded(codec)
+    assert codec.signed == (values.min() < 0)
+    positive = values[(values > 0) & np.isfinite(values)].astype(np.float64)
+    assert codec.scale_free == (positive.max() / positive.min() > 2.0**64)  # gradients of 1e-10 and of 1, squared

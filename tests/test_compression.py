@@ -19,7 +19,8 @@ from rmsprop_optax.compression import BFloat16, CompressedState, RmsByte, Signed
 PARAMS = {"w": jnp.full((4, 6), 0.5, jnp.float32), "b": {"x": jnp.ones(5), "y": jnp.ones(())}}
 BYTE = {"nu": RmsByte()}
 BYTES = {"nu": RmsByte(), "mu": SignedByte(relative_to="nu")}
-ALL = {"nu": RmsByte(), "mu": SignedByte(relative_to="nu"), "trace": SignedByte(0.1)}
+CENTERED = {"variance": RmsByte(), "mu": SignedByte(relative_to="nu")}
+ALL = {**CENTERED, "trace": SignedByte(0.1)}
 MASK = {"w": True, "b": {"x": False, "y": True}}
 LABELS = {"w": "a", "b": {"x": "b", "y": "a"}}
 ROWS = {
@@ -28,7 +29,7 @@ ROWS = {
     "corrected": (rmsprop(0.1, bias_correction=True), BYTE),
     "everything": (rmsprop(0.1, centered=True, momentum=0.9, nesterov=True, weight_decay=0.1), ALL),
     "only the trace": (rmsprop(0.1, momentum=0.9), {"trace": BFloat16()}),
-    "scale_by_rms": (scale_by_rms(centered=True), BYTES),
+    "scale_by_rms": (scale_by_rms(centered=True), CENTERED),
     "optax.rmsprop": (optax.rmsprop(0.1, momentum=0.9), {"nu": RmsByte(), "trace": SignedByte(0.1)}),
     "optax.adam": (optax.adam(0.1), BYTES),
     "optax.adam, bfloat16": (optax.adam(0.1), {"nu": BFloat16(), "mu": BFloat16()}),
@@ -96,7 +97,7 @@ def test_the_state_is_plain_arrays_in_the_codecs_dtypes_whose_types_never_change
         assert {leaf.dtype for leaf in jax.tree.leaves(kept)} == {jnp.dtype(codec.dtype)}
     _, after = packed.update(gradients(1)[0], state, PARAMS)
     assert jax.tree.map(jax.typeof, state) == jax.tree.map(jax.typeof, after)
-    assert after.count == 1
+    assert after.dither_count == 1
 
 
 @functools.cache
@@ -206,7 +207,7 @@ def test_a_scan_equals_a_loop_bit_for_bit():
 
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *grads)
     scanned, _ = jax.jit(lambda carry: jax.lax.scan(step, carry, stacked))((PARAMS, tx.init(PARAMS)))
-    assert same(optax.tree.get(scanned[1], "nu"), optax.tree.get(train(tx, grads)[1], "nu"))
+    assert same(scanned[1].inner_state, train(tx, grads)[1].inner_state)
 
 
 def test_members_under_vmap_have_the_codes_that_they_would_have_alone():
@@ -343,9 +344,44 @@ def test_eight_devices_make_the_bits_of_one_and_no_collective(name, compiled, ki
         assert collective not in text
 
 
+def test_what_init_makes_for_parameters_in_the_host_s_memory_is_there_too():
+    tx = compressed(rmsprop(0.1, centered=True, momentum=0.9), **ALL)
+    mesh = jax.make_mesh((2,), ("x",), axis_types=(AxisType.Auto,))
+    for place in (
+        jax.sharding.SingleDeviceSharding(jax.devices()[0], memory_kind="pinned_host"),
+        NamedSharding(mesh, PartitionSpec(), memory_kind="pinned_host"),
+    ):
+        state = tx.init(jax.device_put(PARAMS, place))
+        for kept in (state, decompress(state, **ALL)):
+            assert all(x.sharding.is_equivalent_to(place, x.ndim) for x in jax.tree.leaves(kept.inner_state))
+        assert same(jax.device_get(state), tx.init(PARAMS))
+
+
+def test_python_numbers_are_parameters():
+    tx = compressed(rmsprop(0.1), nu=BFloat16())
+    updates, state = tx.update({"w": 1.0}, tx.init({"w": 0.5}), {"w": 0.5})
+    expected, _ = rmsprop(0.1).update(1.0, rmsprop(0.1).init(0.5))
+    assert updates["w"] == expected
+    assert optax.tree.get(state, "nu")["w"].dtype == jnp.bfloat16
+
+
+def test_the_count_of_a_schedule_is_the_only_one():
+    tx = compressed(rmsprop(optax.constant_schedule(0.1)), **BYTE)
+    _, state = train(tx, gradients(3))
+    assert optax.tree.get(state, "count") == 3
+
+
+def test_map_params_pairs_codes_with_their_parameters():
+    tx = compressed(rmsprop(0.1, centered=True, momentum=0.9), **ALL)
+    shapes = jax.eval_shape(tx.init, PARAMS)
+    marked = optax.tree.map_params(tx, lambda _, p: p.dtype, shapes, PARAMS, transform_non_params=lambda _: None)
+    for name in ALL:
+        assert optax.tree.get(marked, name) == jax.tree.map(lambda p: p.dtype, PARAMS)
+
+
 @pytest.mark.parametrize("through", [through_pickle, through_msgpack, through_orbax, through_numpy])
 def test_a_restored_state_resumes_bit_for_bit(through, tmp_path):
-    tx = compressed(rmsprop(0.1, centered=True, momentum=0.9), nu=RmsByte(), mu=BFloat16(), trace=SignedByte(0.1))
+    tx = compressed(rmsprop(0.1, centered=True, momentum=0.9), variance=RmsByte(), mu=BFloat16(), trace=SignedByte(0.1))
     grads = gradients(6)
     whole, _ = train(tx, grads)
     params, state = train(tx, grads[:3])
@@ -418,7 +454,7 @@ def test_a_bare_state_is_compressed_and_a_decompressed_one_goes_on_bare():
     params, state = train(bare, gradients(3))
     wrapped = recompress(CompressedState(jnp.int32(3), state), **BYTE)
     params, state = train(packed, gradients(2), params, wrapped)
-    assert state.count == 5
+    assert state.dither_count == 5
     train(bare, gradients(1), params, decompress(state, **BYTE).inner_state)
 
 
@@ -437,7 +473,7 @@ def test_it_is_a_value():
     assert pickle.loads(pickle.dumps(tx)) == tx
     assert hash(pickle.loads(pickle.dumps(tx))) == hash(tx)
     assert repr(tx).startswith("compressed(tx=rmsprop(learning_rate=0.1, ")
-    assert repr(tx).endswith("nu=RmsByte(window=(-28, 0)), mu=None, trace=None)")
+    assert repr(tx).endswith("nu=RmsByte(window=(-28, 0)), variance=None, mu=None, trace=None)")
 
 
 def test_the_square_of_a_complex_gradient_may_be_in_a_byte():

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from rmsprop_optax import rmsprop
-from rmsprop_optax.compression import BFloat16, RmsByte, SignedByte, compressed, decompress
+from rmsprop_optax import moments, rmsprop
+from rmsprop_optax.compression import BFloat16, RmsByte, SignedByte, compressed, decompress, recompress
 
 PARAMS = {"w": jnp.ones((4, 6)), "b": {"x": jnp.ones(5)}}
 BYTE = {"nu": RmsByte()}
@@ -14,18 +14,18 @@ BYTE = {"nu": RmsByte()}
 
 def test_no_codec_at_all_is_refused():
     for function in (lambda: compressed(rmsprop(0.1)), lambda: decompress(())):
-        with pytest.raises(ValueError, match="Name at least one of `nu`, `mu` and `trace`"):
+        with pytest.raises(ValueError, match="Name at least one of `nu`, `variance`, `mu`, `trace`"):
             function()
 
 
 @pytest.mark.parametrize("bad", [RmsByte, "uint8", jnp.uint8, 8, lambda x: x])
-def test_what_is_no_codec_is_refused(bad):
+def test_what_is_not_a_codec_is_refused(bad):
     with pytest.raises(TypeError, match="`nu` must be a codec, such as"):
         compressed(rmsprop(0.1), nu=bad)
 
 
 @pytest.mark.parametrize("bad", [None, 3, rmsprop])
-def test_what_is_no_transformation_is_refused(bad):
+def test_what_is_not_a_transformation_is_refused(bad):
     with pytest.raises(TypeError, match="`tx` must be an optax transformation"):
         compressed(bad, **BYTE)
 
@@ -33,19 +33,60 @@ def test_what_is_no_transformation_is_refused(bad):
 def test_an_unknown_field_is_refused_at_the_call_and_one_that_is_not_kept_at_init():
     with pytest.raises(TypeError, match="rho"):
         compressed(rmsprop(0.1), rho=RmsByte())
-    with pytest.raises(ValueError, match="`mu` is no field of the state of this transformation; it has nu"):
+    with pytest.raises(ValueError, match="`mu` is no field of the state of this transformation; it has `nu`"):
         compressed(rmsprop(0.1), mu=BFloat16()).init(PARAMS)
-    with pytest.raises(ValueError, match="it has none of nu, mu and trace"):
+    with pytest.raises(ValueError, match="it has none of `nu`, `variance`, `mu`, `trace`"):
         compressed(optax.sgd(0.1), **BYTE).init(PARAMS)
 
 
+class Mine:
+    """A codec from before codecs said what they hold."""
+
+    dtype, relative_to = jnp.bfloat16, None
+    encode = decode = staticmethod(lambda x, *_: x)
+
+
+def test_a_codec_that_does_not_say_what_it_holds_is_refused_with_what_it_lacks():
+    with pytest.raises(TypeError, match=r"`nu` must be a codec, .* It lacks `signed`, `scale_free`"):
+        compressed(rmsprop(0.1), nu=Mine())
+
+
+@pytest.mark.parametrize("field", [name for name in moments.NAMES if name not in moments.SECOND])
+def test_a_codec_without_signs_is_refused_for_what_can_be_negative(field):
+    with pytest.raises(ValueError, match=rf"`{field}` can be negative, and RmsByte\(.* no signs. Use .*SignedByte"):
+        compressed(rmsprop(0.1), **{field: RmsByte()})
+
+
+@pytest.mark.parametrize("field", moments.SECOND)
+def test_a_codec_with_one_scale_is_refused_for_a_second_moment(field):
+    with pytest.raises(ValueError, match=rf"`{field}` spans many .* SignedByte\(.* has one scale. Use .*RmsByte"):
+        compressed(rmsprop(0.1), **{field: SignedByte(1.0)})
+    for function in (decompress, recompress):
+        with pytest.raises(ValueError, match="has one scale"):
+            function((), **{field: SignedByte(1.0)})
+
+
+class Odd(BFloat16):
+    """A codec that is relative to a field of which nothing is known."""
+
+    relative_to = "loss"
+
+
 def test_a_reference_that_is_not_there_or_is_relative_itself_is_refused():
-    with pytest.raises(ValueError, match="`trace` is relative to `loss`"):
-        compressed(rmsprop(0.1), trace=SignedByte(relative_to="loss"))
-    with pytest.raises(ValueError, match="`mu` is relative to `trace`, which must be relative to nothing"):
-        compressed(rmsprop(0.1), mu=SignedByte(relative_to="trace"), trace=SignedByte(relative_to="nu"))
-    with pytest.raises(ValueError, match="kept relative to `nu`, but has none beside it"):
+    with pytest.raises(ValueError, match=r"`trace` is kept relative to 'loss'; `relative_to` must be None or \"nu\""):
+        compressed(rmsprop(0.1), trace=Odd())
+    for second in moments.SECOND:
+        with pytest.raises(ValueError, match=f"`{second}` is a second moment and can't be kept relative to itself"):
+            compressed(rmsprop(0.1), **{second: SignedByte(relative_to="nu")})
+    with pytest.raises(ValueError, match="`state` at 2/trace/b/x has no second moment beside it"):
         compressed(rmsprop(0.1, momentum=0.9), trace=SignedByte(relative_to="nu")).init(PARAMS)
+
+
+def test_the_mean_square_of_a_centered_optimizer_is_refused_with_what_it_keeps():
+    with pytest.raises(
+        ValueError, match="`nu` is no field of the state of this transformation; it has `variance`, `mu`"
+    ):
+        compressed(rmsprop(0.1, centered=True), **BYTE).init(PARAMS)
 
 
 def test_complex_and_float64_moments_are_refused_by_their_path():

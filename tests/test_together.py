@@ -32,7 +32,7 @@ OPTIMIZERS = {
     "three fields": (
         compressed(
             rmsprop(0.01, centered=True, eps=1e-3, momentum=0.9),
-            **BYTE,
+            variance=RmsByte(),
             mu=SignedByte(relative_to="nu"),
             trace=BFloat16(),
         ),
@@ -95,7 +95,7 @@ def test_adapt_carries_codes_as_they_are():
     assert report["nu"] == "carried"
     assert report["trace"] == "fresh"
     assert same(new.inner_state[0], state.inner_state[0])
-    assert new.count == state.count
+    assert new.dither_count == state.dither_count
 
 
 def test_adapt_carries_the_low_halves_of_master_weights():
@@ -112,10 +112,10 @@ def test_adapt_carries_the_low_halves_of_master_weights():
     [
         (rmsprop(0.01), compressed(rmsprop(0.01), **BYTE)),
         (compressed(rmsprop(0.01), **BYTE), rmsprop(0.01)),
-        (compressed(rmsprop(0.01, centered=True), **BYTE), compressed(rmsprop(0.01), **BYTE)),
+        (compressed(rmsprop(0.01, centered=True), variance=RmsByte()), compressed(rmsprop(0.01), **BYTE)),
         (
             compressed(rmsprop(0.01, momentum=0.9), trace=SignedByte(0.01)),
-            compressed(rmsprop(0.01, momentum=0.9, lr_in_momentum=False), trace=SignedByte()),
+            compressed(rmsprop(0.01, momentum=0.9, lr_in_momentum=False), trace=SignedByte(1.0)),
         ),
     ],
     ids=["into codes", "out of codes", "variance in codes", "trace in codes"],
@@ -132,7 +132,7 @@ def test_decoded_moments_move_to_other_options_and_back_into_codes():
         decompress(state, **BYTE).inner_state, rmsprop(0.01, centered=True, eps=1e-3), start
     )
     assert report == {"nu": "carried", "mu": "fresh"}
-    moved = recompress(CompressedState(state.count, bare), **BYTE)
+    moved = recompress(CompressedState(state.dither_count, bare), **BYTE)
     assert same(moved.inner_state[0].nu, state.inner_state[0].nu)
 
 

@@ -62,18 +62,18 @@ def cases():
     from rmsprop_optax.compression import BFloat16, RmsByte, SignedByte, compressed, with_master_weights
 
     byte = compressed(rmsprop(1e-3), nu=RmsByte())
-    means = {"nu": RmsByte(), "mu": SignedByte(relative_to="nu")}
+    mean = SignedByte(relative_to="nu")
     return {
         "optax.rmsprop": (optax.rmsprop(1e-3), jnp.float32),
         "float32": (rmsprop(1e-3), jnp.float32),
         "byte": (byte, jnp.float32),
         "bfloat16": (compressed(rmsprop(1e-3), nu=BFloat16()), jnp.float32),
         "byte, momentum byte": (
-            compressed(rmsprop(1e-3, momentum=0.9, lr_in_momentum=False), nu=RmsByte(), trace=SignedByte()),
+            compressed(rmsprop(1e-3, momentum=0.9, lr_in_momentum=False), nu=RmsByte(), trace=SignedByte(1.0)),
             jnp.float32,
         ),
-        "byte, centered": (compressed(rmsprop(1e-3, centered=True), **means), jnp.float32),
-        "adam in bytes": (compressed(optax.adam(1e-3), **means), jnp.float32),
+        "byte, centered": (compressed(rmsprop(1e-3, centered=True), variance=RmsByte(), mu=mean), jnp.float32),
+        "adam in bytes": (compressed(optax.adam(1e-3), nu=RmsByte(), mu=mean), jnp.float32),
         "byte, bfloat16 weights + 16": (with_master_weights(byte), jnp.bfloat16),
         "byte, bfloat16 weights + 8": (with_master_weights(byte, low_bits=8), jnp.bfloat16),
         "byte, bfloat16 weights + 0": (with_master_weights(byte, low_bits=0), jnp.bfloat16),

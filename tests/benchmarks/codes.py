@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from rmsprop_optax.codecs import dither
 from rmsprop_optax.compression import BFloat16, RmsByte
+from rmsprop_optax.compression.codecs import dither
 
 
 class Code(NamedTuple):

@@ -13,8 +13,8 @@ SHAPE, LEAVES = (512, 512), 4
 def ours():
     """Name the combinations: the transformation, and whether parameters and gradients are bfloat16."""
     byte = compressed(rmsprop(1e-3), nu=RmsByte())
-    bytes_ = {"nu": RmsByte(), "mu": SignedByte(relative_to="nu")}
-    momentum = rmsprop(1e-3, momentum=0.9, lr_in_momentum=False)
+    mean = SignedByte(relative_to="nu")
+    momentum, centered = rmsprop(1e-3, momentum=0.9, lr_in_momentum=False), rmsprop(1e-3, centered=True)
     return {
         "rmsprop": (rmsprop(1e-3), False),
         "rmsprop, `nu` in bfloat16": (compressed(rmsprop(1e-3), nu=BFloat16()), False),
@@ -23,11 +23,11 @@ def ours():
         "rmsprop, `nu` in a byte, bfloat16 parameters + 8 bits": (with_master_weights(byte, low_bits=8), True),
         "rmsprop, `nu` in a byte, bfloat16 parameters + 0 bits": (with_master_weights(byte, low_bits=0), True),
         "rmsprop with momentum": (momentum, False),
-        "rmsprop with momentum, both in bytes": (compressed(momentum, nu=RmsByte(), trace=SignedByte()), False),
+        "rmsprop with momentum, both in bytes": (compressed(momentum, nu=RmsByte(), trace=SignedByte(1.0)), False),
         "rmsprop with momentum, a byte and bfloat16": (compressed(momentum, nu=RmsByte(), trace=BFloat16()), False),
-        "rmsprop, centered": (rmsprop(1e-3, centered=True), False),
-        "rmsprop, centered, both in bytes": (compressed(rmsprop(1e-3, centered=True), **bytes_), False),
-        "optax.adam, both in bytes": (compressed(optax.adam(1e-3), **bytes_), False),
+        "rmsprop, centered": (centered, False),
+        "rmsprop, centered, both in bytes": (compressed(centered, variance=RmsByte(), mu=mean), False),
+        "optax.adam, both in bytes": (compressed(optax.adam(1e-3), nu=RmsByte(), mu=mean), False),
         "optax.rmsprop": (optax.rmsprop(1e-3), False),
         "optax.rmsprop, bfloat16 parameters, rounded to nearest": (optax.rmsprop(1e-3), True),
         "optax.adam": (optax.adam(1e-3), False),

@@ -90,11 +90,11 @@ def links(task, steps, seed=0):
     """Return nrmse and gain of the other fields: a centered RMSprop's, and a momentum's, against float32."""
     decayed = functools.partial(rmsprop, 1.0, 0.99, momentum=0.9, lr_in_momentum=False)
     centered = scale_by_rms(0.99, 1e-16, centered=True)
-    bytes_ = {"nu": RmsByte(), "mu": SignedByte(relative_to="nu")}
+    bytes_ = {"variance": RmsByte(), "mu": SignedByte(relative_to="nu")}
     pairs = {
         "centered, bytes": (centered, compressed(centered, **bytes_)),
-        "centered, bfloat16": (centered, compressed(centered, nu=BFloat16(), mu=BFloat16())),
-        "momentum, byte": (decayed(1e-16), compressed(decayed(1e-16), trace=SignedByte())),
+        "centered, bfloat16": (centered, compressed(centered, variance=BFloat16(), mu=BFloat16())),
+        "momentum, byte": (decayed(1e-16), compressed(decayed(1e-16), trace=SignedByte(1.0))),
         "momentum, bfloat16": (decayed(1e-16), compressed(decayed(1e-16), trace=BFloat16())),
     }
     params, tx = task.init(jax.random.key(seed)), rmsprop(1e-3, 0.99)

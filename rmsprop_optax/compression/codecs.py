@@ -8,7 +8,7 @@ cheaper. All of it is integer arithmetic on the bits of float32, the same on eve
 
 import dataclasses
 import math
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -17,18 +17,33 @@ import numpy as np
 
 @runtime_checkable
 class Codec(Protocol):
-    """How one moment is kept between two steps.
+    """How one moment is kept between two steps, and what it can hold.
 
-    A codec is hashable and not callable (`optax.inject_hyperparams` takes what can be called for a schedule); a frozen
-    dataclass is both. `encode(decode(codes), bits)` must be `codes` for all `bits`: that keeps a leaf as it is where
-    there is no gradient.
+    A codec of your own needs these four attributes and two methods; a plain `signed = True` in the class will do. It is
+    hashable and not callable (`optax.inject_hyperparams` takes what can be called for a schedule); a frozen dataclass
+    is both. `encode(decode(codes), bits)` must be `codes` for all `bits`: that keeps a leaf as it is where there is no
+    gradient.
     """
 
-    dtype: Any
-    """What the codes are kept in, such as `jnp.uint8`."""
+    @property
+    def dtype(self) -> Any:
+        """What the codes are kept in, such as `jnp.uint8`."""
+        ...
 
-    relative_to: str | None
-    """The field of the same state by whose root the moment is divided before `encode` sees it; None for no field."""
+    @property
+    def signed(self) -> bool:
+        """Whether it holds negative numbers, as `mu` and `trace` are."""
+        ...
+
+    @property
+    def scale_free(self) -> bool:
+        """Whether its errors are fractions of the number, small or large: `nu` and `variance` span many magnitudes."""
+        ...
+
+    @property
+    def relative_to(self) -> str | None:
+        """Either "nu", to get the moment divided by the root of the second moment beside it, or None."""
+        ...
 
     def encode(self, x: jax.Array, bits: jax.Array) -> jax.Array:
         """Return the codes of a moment, float32, given dither bits of its shape: uint32, anything in their range."""
@@ -50,8 +65,9 @@ class RmsByte:
     .. math::
         r_c = 2^{e} (1 + k/8), \quad k = 0 \dots 7, \quad 2^a \le r_c < 2^b; \qquad r_c = 2^{e} \text{ elsewhere}
 
-    With the default window the grid ends at 1.4e-14 and 4096. What lies beyond counts as its end, infinity too, and NaN
-    as 0. A positive `nu` never becomes 0, so it stays apart from an element that was never touched.
+    With the default window the grid ends at 1.4e-14 and 4096. Values beyond the grid, infinity included, take its
+    nearest end; NaN becomes 0. A positive `nu` never becomes 0, so it stays apart from an element that was never
+    touched.
 
     Args:
       window: The exponents :math:`(a, b)` of the window's ends, in units of :math:`\log_2 r`. Integers. It may be 24 to
@@ -72,8 +88,10 @@ class RmsByte:
 
     window: tuple[int, int] = (-28, 0)
 
-    dtype: ClassVar[Any] = jnp.uint8
-    relative_to: ClassVar[None] = None
+    dtype = jnp.uint8
+    signed = False
+    scale_free = True
+    relative_to = None
 
     def __post_init__(self):
         pair = self.window
@@ -129,43 +147,53 @@ class SignedByte:
 
     The code counts the grid points between 0 and the moment :math:`m`. There are 16 an octave of :math:`|m|/s + 1/4`,
     :math:`s` being `unit`: a step is :math:`s/64` near 0 and about a sixteenth of :math:`|m|` far out. The grid ends at
-    :math:`\pm 61 s`; what lies beyond counts as its end, and NaN as 0. By the dither, :math:`m` is right on average.
+    :math:`\pm 61 s`; values beyond it take its nearest end, and NaN becomes 0. By the dither, :math:`m` is right on
+    average.
 
-    A byte has no room for a scale, so `unit` must be about the size of what is kept. That is 1 for a moment relative to
-    the root of `nu`, and for the `trace` of `rmsprop` with `lr_in_momentum=False`. For the `trace` of `rmsprop` as it
-    comes it is the learning rate; where a schedule takes that far below `unit`, use `BFloat16` instead.
+    A byte has no room for a scale, so `unit` must be about the size of what is kept. Relative to the root of the second
+    moment that is 1. For the `trace` of `rmsprop` it is the learning rate, or 1 with `lr_in_momentum=False`; where a
+    schedule takes the rate far below `unit`, use `BFloat16` instead.
 
     Args:
       unit: :math:`s`, within 2^-100 and 2^100, in units of what is kept; the nearest power of 2 serves. A Python or
-        NumPy number. Structure.
-      relative_to: None, or "nu" to keep the moment divided by the root of `nu`: the choice for `mu`, both of a centered
-        RMSprop and of Adam. Structure.
+        NumPy number. None means 1, and needs `relative_to`. Structure.
+      relative_to: None, or "nu" to keep the moment divided by the root of the second moment beside it, `nu` or else
+        `variance`: the choice for `mu`, both of a centered RMSprop and of Adam. Structure.
 
     Raises:
-      ValueError: A unit out of range.
-      TypeError: A unit that is no number; a field's name that is no string.
+      ValueError: No unit where it can't be told; a unit out of range; another field in `relative_to`.
+      TypeError: A unit that is not a number.
 
     Example:
       >>> import jax.numpy as jnp
       >>> from rmsprop_optax import compression
-      >>> codec = compression.SignedByte()
+      >>> codec = compression.SignedByte(1.0)
       >>> codes = codec.encode(jnp.array([0.0, -0.015625, 1.75]), jnp.zeros(3, jnp.uint32))
       >>> print(codes, codec.decode(codes))
       [ 0 -1 48] [ 0.       -0.015625  1.75    ]
     """
 
-    unit: float = 1.0
+    unit: float | None = None
     relative_to: str | None = None
 
-    dtype: ClassVar[Any] = jnp.int8
+    dtype = jnp.int8
+    signed = True
+    scale_free = False
 
     def __post_init__(self):
-        if isinstance(self.unit, bool) or not isinstance(self.unit, int | float | np.integer | np.floating):
+        if self.relative_to not in (None, "nu"):
+            raise ValueError(
+                f'`relative_to` must be None or "nu", the second moment beside it, got {self.relative_to!r}.'
+            )
+        if self.unit is None and self.relative_to is None:
+            raise ValueError(
+                "Pass `unit`, about the size of what is kept: for the trace of rmsprop the learning rate, or 1.0 with "
+                'lr_in_momentum=False. For mu pass relative_to="nu".'
+            )
+        if isinstance(self.unit, bool) or not isinstance(self.unit, int | float | np.integer | np.floating | None):
             raise TypeError(f"`unit` must be a number within 2^-100 and 2^100, got {self.unit!r}.")
-        if not 2.0**-100 <= self.unit <= 2.0**100:
+        if self.unit is not None and not 2.0**-100 <= self.unit <= 2.0**100:
             raise ValueError(f"`unit` must be a number within 2^-100 and 2^100, got {self.unit!r}.")
-        if not (self.relative_to is None or isinstance(self.relative_to, str)):
-            raise TypeError(f'`relative_to` must be None or the name of a field, say "nu", got {self.relative_to!r}.')
 
     def encode(self, x: jax.Array, bits: jax.Array) -> jax.Array:
         """Return the codes of a moment, float32, given dither bits of its shape, uint32."""
@@ -183,14 +211,14 @@ class SignedByte:
 
     @property
     def _scale(self) -> float:
-        return 2.0 ** round(math.log2(self.unit))
+        return 1.0 if self.unit is None else 2.0 ** round(math.log2(self.unit))
 
 
 @dataclasses.dataclass(frozen=True)
 class BFloat16:
     """Keep any moment in bfloat16, rounded up or down by the dither: two bytes, with a twentieth of the byte's noise.
 
-    A finite value beyond bfloat16's range counts as the end of that range. Infinity and NaN stay what they are.
+    A finite value beyond bfloat16's range takes the nearest end of that range. Infinity and NaN stay what they are.
 
     Example:
       >>> import jax.numpy as jnp
@@ -200,8 +228,10 @@ class BFloat16:
       [1.0, 1.0078125]
     """
 
-    dtype: ClassVar[Any] = jnp.bfloat16
-    relative_to: ClassVar[None] = None
+    dtype = jnp.bfloat16
+    signed = True
+    scale_free = True
+    relative_to = None
 
     def encode(self, x: jax.Array, bits: jax.Array) -> jax.Array:
         """Return a moment, float32, in bfloat16, given dither bits of its shape, uint32."""

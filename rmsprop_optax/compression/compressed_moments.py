@@ -1,7 +1,7 @@
 """The moments of any optax transformation in one or two bytes: decoded before its update, encoded after.
 
-The transformation computes in float32 as ever and never learns of the codes. Fields are found by their names, `nu`,
-`mu` and `trace`, wherever they sit in a chain, and keep the shapes and shardings of the parameters.
+The transformation computes in float32 as ever and never learns of the codes. Moments are found by their names wherever
+they sit in a chain, and keep the shapes and shardings of the parameters.
 """
 
 import contextlib
@@ -15,33 +15,16 @@ import numpy as np
 import optax
 from jax.tree_util import GetAttrKey
 
-from rmsprop_optax import _checks
+from rmsprop_optax import _checks, moments
 from rmsprop_optax._value import value
-from rmsprop_optax.codecs import BFloat16, Codec, RmsByte, SignedByte, dither
-from rmsprop_optax.master_weights import MasterWeightsState, export_weights, import_weights, with_master_weights
-from rmsprop_optax.moments import beside
-
-__all__ = [
-    "BFloat16",
-    "Codec",
-    "CompressedState",
-    "MasterWeightsState",
-    "RmsByte",
-    "SignedByte",
-    "compressed",
-    "decompress",
-    "export_weights",
-    "import_weights",
-    "recompress",
-    "with_master_weights",
-]
+from rmsprop_optax.compression.codecs import Codec, dither
 
 
 class CompressedState(NamedTuple):
     """The state of a compressed transformation: that of the transformation, with codes for moments."""
 
-    count: jax.Array  # type: ignore[assignment]  # hides tuple.count. Shape (), int32: steps, for the dither
-    inner_state: optax.OptState  # its `nu`, `mu`, `trace` in the codecs' dtypes, like params; the rest as it was
+    dither_count: jax.Array  # shape (), int32: steps; it decides the dither and nothing else
+    inner_state: optax.OptState  # its moments in the codecs' dtypes, like params; the rest as it was
 
 
 with contextlib.suppress(ValueError):  # the module is being reloaded
@@ -53,6 +36,7 @@ def compressed(
     tx: optax.GradientTransformation,
     *,
     nu: Codec | None = None,
+    variance: Codec | None = None,
     mu: Codec | None = None,
     trace: Codec | None = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -65,26 +49,32 @@ def compressed(
         (u_t, \nu_t) &= \text{update}(g_t, D(c_{t-1})) \\
         c_t &= E_t(\nu_t)
 
-    So the update is made with the moment as it is before it is rounded. Every field of a codec's name is kept in codes,
-    however deep in a chain, partition, mask or wrapper it sits. The state has a step counter of its own, for the
-    dither. What the transformation keeps besides, it keeps in the dtype that its `init` chose.
+    So the update is made with the moment as it is before it is rounded. Every field with a codec's name is kept in
+    codes, however deep in a chain, partition, mask or wrapper it sits. The state has its own step counter for the
+    dither. Whatever else the transformation keeps stays in the dtype that its `init` chose.
+
+    A codec whose `relative_to` is "nu" divides by the root of the second moment in the same state: `nu`, else
+    `variance`.
 
     A leaf without a gradient (None) keeps its codes bit for bit. Under `jax.shard_map` and `jax.vmap` every shard and
-    every member has the dither that it would have alone. `init` outside `jax.jit` makes the moments in float32 first.
+    every member has the dither that it would have alone. Outside `jax.jit`, `init` makes the moments in float32 first.
 
     Args:
       tx: Any optax transformation, such as `rmsprop(1e-3)` or `optax.adam(1e-3)`. Structure.
-      nu: How to keep the mean square, or the variance when centered: `RmsByte()` or `BFloat16()`. None keeps it as it
-        is. Structure.
+      nu: How to keep the mean square: `RmsByte()` or `BFloat16()`. None keeps it as it is. Structure.
+      variance: How to keep the variance of a centered RMSprop: likewise. Structure.
       mu: How to keep the mean: `SignedByte(relative_to="nu")` or `BFloat16()`, or None. Structure.
-      trace: How to keep the momentum: `BFloat16()` or `SignedByte(unit)`, or None. Structure.
+      trace: How to keep the momentum: `BFloat16()` or `SignedByte(learning_rate)`, or None. Structure.
 
     Returns:
-      A transformation that is a value, as `tx` is one. Its state is a `CompressedState` of plain arrays.
+      The transformation. Calls with equal arguments return equal optimizers, as far as `tx` does. Its state is a
+      `CompressedState` of plain arrays.
 
     Raises:
-      ValueError: No codec; a field that `tx` does not keep, when its `init` is called.
-      TypeError: What is no codec or no transformation; moments that are complex or float64, or codes of another dtype.
+      ValueError: No codec; a codec that can't hold its field, such as one without signs for `mu`; a field that `tx`
+        does not keep, when its `init` is called.
+      TypeError: An argument that is not a codec or not a transformation; moments that are complex or float64; codes
+        of another dtype.
 
     Example:
       >>> import jax.numpy as jnp
@@ -102,25 +92,30 @@ def compressed(
     """
     _checks.transformation("tx", tx)
     inner = optax.with_extra_args_support(tx)
-    codecs = _codecs(nu=nu, mu=mu, trace=trace)
+    codecs = _codecs(nu=nu, variance=variance, mu=mu, trace=trace)
 
     def init_fn(params):
-        count = jnp.zeros([], jnp.int32)
-        return CompressedState(count, _placed(_encoded(inner.init(params), codecs, count), params))
+        dither_count = jnp.zeros([], jnp.int32)
+        return CompressedState(dither_count, _beside(_encoded(inner.init(params), codecs, dither_count), params))
 
     def update_fn(updates, state, params=None, **extra_args):
         if not isinstance(state, CompressedState):
             came = f"{type(state).__module__}.{type(state).__name__}"
             raise TypeError(f"`state` must be the CompressedState that init made, got {came}.")
         updates, new = inner.update(updates, _decoded(state.inner_state, codecs), params, **extra_args)
-        count = optax.safe_increment(state.count)
-        return updates, CompressedState(count, _encoded(new, codecs, count, before=state.inner_state))
+        dither_count = optax.safe_increment(state.dither_count)
+        return updates, CompressedState(dither_count, _encoded(new, codecs, dither_count, before=state.inner_state))
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
 def decompress(
-    state: optax.OptState, *, nu: Codec | None = None, mu: Codec | None = None, trace: Codec | None = None
+    state: optax.OptState,
+    *,
+    nu: Codec | None = None,
+    variance: Codec | None = None,
+    mu: Codec | None = None,
+    trace: Codec | None = None,
 ) -> optax.OptState:
     """Return a state with its moments in float32, to look at them, to edit or to move them.
 
@@ -129,7 +124,8 @@ def decompress(
 
     Args:
       state: The state of a compressed transformation, or one that holds such states. Its arrays may be traced.
-      nu: The codec that `compressed` was given for `nu`, None if it was given none. Structure.
+      nu: The codec that `compressed` was given for `nu`, or None. Structure.
+      variance: Likewise for `variance`. Structure.
       mu: Likewise for `mu`. Structure.
       trace: Likewise for `trace`. Structure.
 
@@ -148,25 +144,31 @@ def decompress(
       >>> print(optax.tree.get(compression.decompress(state, nu=compression.RmsByte()), "nu"))
       [0. 0. 0.]
     """
-    codecs = _codecs(nu=nu, mu=mu, trace=trace)
+    codecs = _codecs(nu=nu, variance=variance, mu=mu, trace=trace)
 
     def decoded(node):
-        return CompressedState(node.count, _decoded(node.inner_state, codecs))
+        return CompressedState(node.dither_count, _decoded(node.inner_state, codecs))
 
     return _map_compressed(decoded, state)
 
 
 def recompress(
-    state: optax.OptState, *, nu: Codec | None = None, mu: Codec | None = None, trace: Codec | None = None
+    state: optax.OptState,
+    *,
+    nu: Codec | None = None,
+    variance: Codec | None = None,
+    mu: Codec | None = None,
+    trace: Codec | None = None,
 ) -> optax.OptState:
     """Return a state with its moments in codes again: the way back from `decompress`.
 
-    It is also the way in, from the state of a bare transformation: `recompress(CompressedState(count, state), ...)`,
-    where `count` is the number of the steps so far, or 0; it decides the dither and nothing else.
+    It also takes the state of a bare transformation: `recompress(CompressedState(dither_count, state), ...)`, where
+    `dither_count` is the number of steps so far, or 0.
 
     Args:
       state: A `CompressedState` with float32 moments, or one that holds such states. Its arrays may be traced.
-      nu: The codec for `nu`, None to leave it as it is. Structure.
+      nu: The codec for `nu`, or None to leave it as it is. Structure.
+      variance: Likewise for `variance`. Structure.
       mu: Likewise for `mu`. Structure.
       trace: Likewise for `trace`. Structure.
 
@@ -185,10 +187,10 @@ def recompress(
       >>> print(compression.recompress(state, nu=compression.RmsByte()).inner_state[0].nu)
       [0 0 0]
     """
-    codecs = _codecs(nu=nu, mu=mu, trace=trace)
+    codecs = _codecs(nu=nu, variance=variance, mu=mu, trace=trace)
 
     def encoded(node):
-        return CompressedState(node.count, _encoded(node.inner_state, codecs, node.count))
+        return CompressedState(node.dither_count, _encoded(node.inner_state, codecs, node.dither_count))
 
     return _map_compressed(encoded, state)
 
@@ -196,21 +198,44 @@ def recompress(
 def _codecs(**codecs: Codec | None) -> dict[str, Codec]:
     named = {name: codec for name, codec in codecs.items() if codec is not None}
     if not named:
-        raise ValueError("Name at least one of `nu`, `mu` and `trace`, say nu=compression.RmsByte().")
+        raise ValueError(f"Name at least one of {_listed(codecs)}, say nu=compression.RmsByte().")
     for name, codec in named.items():
-        if isinstance(codec, type) or not isinstance(codec, Codec):
-            raise TypeError(f"`{name}` must be a codec, such as compression.BFloat16(), or None, got {codec!r}.")
-        if codec.relative_to not in (None, *_NAMES):
-            raise ValueError(f"`{name}` is relative to `{codec.relative_to}`, it must be one of {', '.join(_NAMES)}.")
-        other = named.get(codec.relative_to or "")
-        if other is not None and other.relative_to is not None:
+        _check_codec(name, codec)
+        if name in moments.SECOND:
+            _check_second(name, codec)
+        elif not codec.signed:
             raise ValueError(
-                f"`{name}` is relative to `{codec.relative_to}`, which must be relative to nothing itself."
+                f"`{name}` can be negative, and {codec!r} holds no signs. Use compression.SignedByte, with "
+                'relative_to="nu" for mu, or compression.BFloat16().'
             )
     return named
 
 
-_NAMES = ("nu", "mu", "trace")
+def _check_codec(name: str, codec: Any) -> None:
+    lacking = [member for member in _MEMBERS if not hasattr(codec, member)]
+    if isinstance(codec, type) or lacking:
+        hint = "" if isinstance(codec, type) or len(lacking) == len(_MEMBERS) else f" It lacks {_listed(lacking)}."
+        raise TypeError(f"`{name}` must be a codec, such as compression.BFloat16(), or None, got {codec!r}.{hint}")
+    if codec.relative_to not in (None, "nu"):
+        raise ValueError(
+            f'`{name}` is kept relative to {codec.relative_to!r}; `relative_to` must be None or "nu", the second '
+            "moment beside it."
+        )
+
+
+def _check_second(name: str, codec: Codec) -> None:
+    way = "Use compression.RmsByte() or compression.BFloat16()."
+    if codec.relative_to is not None:
+        raise ValueError(f"`{name}` is a second moment and can't be kept relative to itself, got {codec!r}. {way}")
+    if not codec.scale_free:
+        raise ValueError(f"`{name}` spans many orders of magnitude, and {codec!r} has one scale. {way}")
+
+
+_MEMBERS = ("dtype", "signed", "scale_free", "relative_to", "encode", "decode")
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 class _Leaf(NamedTuple):
@@ -218,55 +243,34 @@ class _Leaf(NamedTuple):
 
     place: str
     value: Any
-    field: str | None  # the moment it belongs to
-    codec: Any  # None to keep it as it is
-    reference: int | None  # the number of the leaf by whose root the codec divides
+    field: str | None = None  # the moment it belongs to
+    path: Any = None  # its path in that moment: its parameter's path
+    codec: Any = None  # None to keep it as it is
+    reference: int | None = None  # the number of the leaf by whose root the codec divides
 
 
 def _leaves(state: Any, codecs: dict[str, Codec]) -> tuple[list[_Leaf], Any]:
     """Return the leaves of a state, each with its codec, and the state's structure."""
-    moments = _moments(state)
-    kept = {path[-1].name for path in moments}
-    for name in codecs.keys() - kept:
-        found = ", ".join(sorted(kept)) or "none of nu, mu and trace"
-        raise ValueError(f"`{name}` is no field of the state of this transformation; it has {found}.")
     flat, treedef = jax.tree_util.tree_flatten_with_path(state)
+    leaves = [_Leaf(_checks.place(path), x) for path, x in flat]
     numbers = {path: number for number, (path, _) in enumerate(flat)}
-
-    def leaf(path, x):
-        place = _checks.place(path)
-        at = _end(path, moments)
-        field = None if at is None else path[at - 1].name
-        codec = codecs.get(field or "")
-        if at is None or codec is None or codec.relative_to is None:
-            return _Leaf(place, x, field, codec, None)
-        beside = (*path[: at - 1], GetAttrKey(codec.relative_to), *path[at:])
-        if beside not in numbers:
-            raise ValueError(f"`state` at {place} is kept relative to `{codec.relative_to}`, but has none beside it.")
-        return _Leaf(place, x, field, codec, numbers[beside])
-
-    return [leaf(path, x) for path, x in flat], treedef
-
-
-def _moments(state: Any) -> set[Any]:
-    """Return the paths of all moments: the fields of those names of named tuples, as optax's states are."""
-    nodes, _ = jax.tree_util.tree_flatten_with_path(state, is_leaf=_has_moments)
-    return {
-        (*path, GetAttrKey(name))
-        for path, node in nodes
-        if _has_moments(node)
-        for name in _NAMES
-        if getattr(node, name, None) is not None
-    }
-
-
-def _has_moments(node: Any) -> bool:
-    return isinstance(node, tuple) and not {*_NAMES}.isdisjoint(getattr(node, "_fields", ()))
-
-
-def _end(path: Any, moments: set[Any]) -> int | None:
-    """Return where in a leaf's path the path of its moment ends."""
-    return next((i for i in range(1, len(path) + 1) if path[:i] in moments), None)
+    kept: dict[str, None] = {}
+    for path, entry in moments.entries(state):
+        second = moments.second(entry) or "no second moment"
+        for field, tree in moments.of(entry).items():
+            kept[field], codec = None, codecs.get(field)
+            for rest, _ in jax.tree_util.tree_leaves_with_path(tree):
+                number = numbers[*path, GetAttrKey(field), *rest]
+                leaf = leaves[number]._replace(field=field, path=rest, codec=codec)
+                if codec is not None and codec.relative_to is not None:
+                    leaf = leaf._replace(reference=numbers.get((*path, GetAttrKey(second), *rest)))
+                    if leaf.reference is None:
+                        raise ValueError(f"`state` at {leaf.place} has no second moment beside it for {codec!r}.")
+                leaves[number] = leaf
+    for name in codecs.keys() - kept:
+        found = _listed(kept) if kept else f"none of {_listed(moments.NAMES)}"
+        raise ValueError(f"`{name}` is no field of the state of this transformation; it has {found}.")
+    return leaves, treedef
 
 
 def _in_order(leaves: list[_Leaf]) -> list[int]:
@@ -282,35 +286,36 @@ def _decoded(state: Any, codecs: dict[str, Codec]) -> Any:
         if leaf.field and leaf.codec is None and jnp.issubdtype(jnp.result_type(leaf.value), jnp.integer):
             raise TypeError(f"`state` at {leaf.place} is in codes. Pass {leaf.field}= the codec it was made with.")
     for i in _in_order(leaves):
-        place, codes, _, codec, reference = leaves[i]
+        codes, codec, reference = leaves[i].value, leaves[i].codec, leaves[i].reference
         if jnp.result_type(codes) != codec.dtype:
             raise TypeError(
-                f"`state` at {place} must be the {jnp.dtype(codec.dtype)} codes of {codec!r}, got "
+                f"`state` at {leaves[i].place} must be the {jnp.dtype(codec.dtype)} codes of {codec!r}, got "
                 f"{jnp.result_type(codes)}. Use the codec it was made with; decoded moments go through `recompress`."
             )
-        values[i] = _decode(codes, None if reference is None else values[reference], codec=codec)
+        root = None if reference is None else values[reference]
+        values[i] = moments.offloaded(_decode, codes, root, codec=codec)
     return jax.tree.unflatten(treedef, values)
 
 
 def _encoded(state: Any, codecs: dict[str, Codec], count: Any, *, before: Any = None) -> Any:
     """Encode the moments of a state; what has become None, and every dtype, stays as it was before."""
     leaves, treedef = _leaves(state if before is None else before, codecs)
-    moments = treedef.flatten_up_to(state)
-    values = [_kept(leaf, moment) for leaf, moment in zip(leaves, moments, strict=True)]
+    now = treedef.flatten_up_to(state)
+    values = [_kept(leaf, x) for leaf, x in zip(leaves, now, strict=True)]
     for i in _in_order(leaves):
-        place, _, _, codec, reference = leaves[i]
-        if moments[i] is None:
+        codec, reference = leaves[i].codec, leaves[i].reference
+        if now[i] is None:
             continue
-        dtype = jnp.result_type(moments[i])
+        dtype = jnp.result_type(now[i])
         if not jnp.issubdtype(dtype, jnp.floating) or jnp.finfo(dtype).bits > 32:
             raise TypeError(
-                f"`state` at {place} must be in float32 or less and real for {codec!r}, got {dtype}. Keep it as it is: "
-                "leave its parameter to another transformation with optax.partition."
+                f"`state` at {leaves[i].place} must be in float32 or less and real for {codec!r}, got {dtype}. Keep it "
+                "as it is: leave its parameter to another transformation with optax.partition."
             )
         root = None if reference is None else values[reference]
         if reference is not None and leaves[reference].codec is not None:
-            root = _decode(root, None, codec=leaves[reference].codec)
-        values[i] = _encode(moments[i], root, np.uint32(i), count, codec=codec)
+            root = moments.offloaded(_decode, root, None, codec=leaves[reference].codec)
+        values[i] = moments.offloaded(_encode, now[i], root, np.uint32(i), count, codec=codec)
     return jax.tree.unflatten(treedef, values)
 
 
@@ -335,16 +340,16 @@ def _encode(moment, reference, number, count, *, codec):
     return codec.encode(moment, dither(moment, number, count))
 
 
-def _placed(state: Any, params: Any) -> Any:
+def _beside(state: Any, params: Any) -> Any:
     """Give moments the shardings of their parameters: what is constant under jit would land on one device."""
-    homes, moments = dict(jax.tree_util.tree_leaves_with_path(params)), _moments(state)
+    leaves, treedef = _leaves(state, {})
+    homes = dict(jax.tree_util.tree_leaves_with_path(params))
 
-    def place(path, x):
-        at = _end(path, moments)
-        home = None if at is None else homes.get(path[at:])
-        return x if home is None or home.shape != x.shape else beside(home, x)
+    def placed(leaf):
+        home = None if leaf.field is None else homes.get(leaf.path)
+        return leaf.value if home is None or jnp.shape(home) != leaf.value.shape else moments.beside(home, leaf.value)
 
-    return jax.tree_util.tree_map_with_path(place, state)
+    return jax.tree.unflatten(treedef, map(placed, leaves))
 
 
 def _map_compressed(function: Any, state: Any) -> Any:

@@ -14,22 +14,40 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rmsprop_optax import _checks
+from rmsprop_optax import _checks, moments
 from rmsprop_optax._value import value
-from rmsprop_optax.codecs import dither, truncate
-from rmsprop_optax.moments import beside
+from rmsprop_optax.compression.codecs import dither, truncate
 
 
 class MasterWeightsState(NamedTuple):
-    """The state of a transformation with master weights."""
+    """The state of a transformation with master weights, for 16 low bits."""
 
-    count: jax.Array | None  # type: ignore[assignment]  # hides tuple.count. Shape (), int32: steps; None for 16 bits
-    low: optax.Params  # like params, int16 or int8; None for 0 bits, and where a parameter is not bfloat16
+    low: optax.Params  # like params: int16; bool, and without a meaning, where a parameter is not bfloat16
     inner_state: optax.OptState  # the transformation's, made for float32 parameters
 
 
-with contextlib.suppress(ValueError):  # the module is being reloaded
-    jax.export.register_namedtuple_serialization(MasterWeightsState, serialized_name="rmsprop_optax.MasterWeightsState")
+class DitheredMasterWeightsState(NamedTuple):
+    """The state of a transformation with master weights, for 8 low bits."""
+
+    dither_count: jax.Array  # shape (), int32: steps; it decides the dither and nothing else
+    low: optax.Params  # like params: int8; bool, and without a meaning, where a parameter is not bfloat16
+    inner_state: optax.OptState  # the transformation's, made for float32 parameters
+
+
+class DitheredWeightsState(NamedTuple):
+    """The state of a transformation with master weights, for 0 low bits: the parameters are all there is."""
+
+    dither_count: jax.Array  # shape (), int32: steps; it decides the dither and nothing else
+    inner_state: optax.OptState  # the transformation's, made for float32 parameters
+
+
+_STATES: dict[int, Any] = {16: MasterWeightsState, 8: DitheredMasterWeightsState, 0: DitheredWeightsState}
+_LOW = {16: jnp.dtype(jnp.int16), 8: jnp.dtype(jnp.int8)}
+_NO_LOW = jnp.dtype(bool)
+
+for _state in _STATES.values():
+    with contextlib.suppress(ValueError):  # the module is being reloaded
+        jax.export.register_namedtuple_serialization(_state, serialized_name=f"rmsprop_optax.{_state.__name__}")
 
 
 @value
@@ -44,16 +62,23 @@ def with_master_weights(
     .. math::
         p = (w + 2^{15}) \gg 16, \qquad l = w - (p \ll 16), \qquad w = (p \ll 16) + l
 
-    so nothing is lost: the weights are those of a float32 run that meets the same gradients, bit for bit, as long as
-    the compiler rounds both alike (it may fuse a product with the sum of `optax.apply_updates` when it sees both at
-    once; here it can't). With 8 bits,
-    :math:`w` is first rounded to 24 bits, and with 0 to the 16 of bfloat16; both are rounded up or down by a dither, so
-    that a weight is right on average and small steps add up. That costs 2, 1 or 0 bytes a parameter.
+    so nothing is lost: the weights are those of a float32 run with the same gradients, bit for bit, as long as the
+    compiler rounds both alike (in the float32 run it may fuse a product with the sum of `optax.apply_updates`; here it
+    can't). With 8 bits, :math:`w` is first rounded to 24 bits, and with 0 to the 16 of bfloat16, up or down by a
+    dither, so that a weight is right on average and small steps add up. That costs 2, 1 or 0 bytes a parameter.
 
-    The transformation gets gradients and parameters in float32. The update that comes back is the difference of two
-    bfloat16 numbers, in float32; `optax.apply_updates` adds it and lands on the new parameter. So nothing may change
-    the update in between: this is the outermost transformation of a chain. Parameters in float32 or better are left as
-    they are. A gradient of None leaves its parameter and its low half alone.
+    The transformation gets gradients and parameters in float32. Parameters in float32 or better are left as they are. A
+    gradient of None leaves its parameter and its low half alone.
+
+    With 16 and 8 bits the update is the difference of two bfloat16 numbers, which bfloat16 need not hold, so it is
+    float32; `optax.apply_updates` adds it and lands exactly on the new parameter. `params + updates` would promote the
+    parameter, which the next step refuses. With 0 bits the update is bfloat16 and any sum will do; a step about as
+    large as its weight, before or after, may miss the rounded weight by 2^-7 of the step.
+
+    Nothing may change the update in between, and nothing can notice if something does: this is the outermost
+    transformation. What scales, clips, averages or rejects updates goes inside, as in
+    `with_master_weights(optax.apply_if_finite(tx, 5))`; around it, `optax.apply_if_finite` and `jax.lax.cond` need the
+    other branch in the update's dtype, as it is for float32 gradients.
 
     A weight that falls below 2^-16 of itself in one step, but not to 0, lands on the nearest number that a float32
     sum reaches, and its low half is 0. Weights that would round to infinity stay at the end of bfloat16's range, and
@@ -64,12 +89,15 @@ def with_master_weights(
       low_bits: How much of a weight the state keeps beyond bfloat16: 16, 8 or 0 bits. Structure.
 
     Returns:
-      A transformation that is a value, as `tx` is one. Its `update` needs the parameters. Its state is a
-      `MasterWeightsState` of plain arrays.
+      The transformation. Calls with equal arguments return equal optimizers, as far as `tx` does. Its `update` needs
+      the parameters. Its state is a `MasterWeightsState`, with 8 bits a `DitheredMasterWeightsState` and with 0 a
+      `DitheredWeightsState`; all consist of plain arrays. `low` has the shapes and shardings of the parameters; where a
+      parameter is not bfloat16 there is no low half, and `low` has a byte an element that says so.
 
     Raises:
       ValueError: Other `low_bits`; no parameters; trees that differ in structure or shape.
-      TypeError: No transformation; float16 parameters; a state of something else, or one with other `low_bits`.
+      TypeError: `tx` is not a transformation; float16 parameters; parameters whose dtype has changed since `init`; a
+        state of something else, or one with other `low_bits`.
 
     Example:
       >>> import jax.numpy as jnp, optax
@@ -87,15 +115,18 @@ def with_master_weights(
       Zamirai et al., `Revisiting bfloat16 training <https://arxiv.org/abs/2010.06192>`_.
     """
     _checks.transformation("tx", tx)
-    if low_bits not in _LOW or isinstance(low_bits, bool):
+    if low_bits not in _STATES or isinstance(low_bits, bool):
         raise ValueError(f"`low_bits` must be 16, 8 or 0, got {low_bits!r}.")
     inner = optax.with_extra_args_support(tx)
 
     def init_fn(params):
         _check_params(params)
-        low = jax.tree.map(lambda p: _low_like(p, _LOW[low_bits]), params)
-        count = None if low_bits == 16 else jnp.zeros([], jnp.int32)
-        return MasterWeightsState(count, low, inner.init(jax.tree.map(_widened, params)))
+        fields = {"inner_state": inner.init(jax.tree.map(_widened, params))}
+        if low_bits:
+            fields["low"] = jax.tree.map(lambda p: moments.full_like(p, 0, _low_dtype(p, low_bits)), params)
+        if low_bits < 16:
+            fields["dither_count"] = jnp.zeros([], jnp.int32)
+        return _STATES[low_bits](**fields)
 
     def update_fn(updates, state, params=None, **extra_args):
         low = _check_state(state, params, low_bits)
@@ -104,22 +135,19 @@ def with_master_weights(
         leaves, treedef = jax.tree.flatten(params)
         grads = treedef.flatten_up_to(updates)
         weights = [_join(p, half) for p, half in zip(leaves, low, strict=True)]
-        wide = [None if g is None else g.astype(jnp.promote_types(g.dtype, jnp.float32)) for g in grads]
         steps, inner_state = inner.update(
-            treedef.unflatten(wide), state.inner_state, treedef.unflatten(weights), **extra_args
+            treedef.unflatten(map(_widened, grads)), state.inner_state, treedef.unflatten(weights), **extra_args
         )
-        steps, count = treedef.flatten_up_to(steps), None if state.count is None else optax.safe_increment(state.count)
+        steps, count = treedef.flatten_up_to(steps), optax.safe_increment(state.dither_count) if low_bits < 16 else None
         for i, (p, g, step) in enumerate(zip(leaves, grads, steps, strict=True)):
-            if p.dtype == jnp.bfloat16 and (g is None or step is None):
-                steps[i] = jnp.zeros_like(p, jnp.float32)
-            elif p.dtype == jnp.bfloat16:  # moments number their dither upwards, weights downwards
+            if _is_bfloat16(p) and (g is None or step is None):
+                steps[i] = jnp.zeros_like(p, jnp.float32 if low_bits else jnp.bfloat16)
+            elif _is_bfloat16(p):  # moments number their dither upwards, weights downwards
                 steps[i], low[i] = _land(p, weights[i], step, np.uint32(2**32 - 1 - i), count, low_bits=low_bits)
-        return treedef.unflatten(steps), MasterWeightsState(count, treedef.unflatten(low), inner_state)
+        after = {"inner_state": inner_state, "dither_count": count, "low": treedef.unflatten(low)}
+        return treedef.unflatten(steps), state._replace(**{field: after[field] for field in state._fields})
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
-
-
-_LOW = {16: jnp.int16, 8: jnp.int8, 0: None}
 
 
 def export_weights(params: optax.Params, state: optax.OptState) -> optax.Params:
@@ -133,7 +161,8 @@ def export_weights(params: optax.Params, state: optax.OptState) -> optax.Params:
       The parameters, float32 where they were bfloat16: exact with 16 `low_bits`, within 2^-17 of themselves with 8.
 
     Raises:
-      ValueError: No `MasterWeightsState`, or more than one; trees that differ in structure or shape.
+      ValueError: No state of `with_master_weights`, or more than one; trees that differ in structure or shape.
+      TypeError: Parameters whose dtype has changed since `init`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -163,7 +192,7 @@ def import_weights(
       The new parameters, and the state with their low halves; all else in it is as it was.
 
     Raises:
-      ValueError: No `MasterWeightsState`, or more than one; trees that differ in structure or shape.
+      ValueError: No state of `with_master_weights`, or more than one; trees that differ in structure or shape.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -182,11 +211,11 @@ def import_weights(
     leaves, treedef = jax.tree.flatten(params)
     new = treedef.flatten_up_to(weights)
     for i, (p, half) in enumerate(zip(leaves, low, strict=True)):
-        if p.dtype == jnp.bfloat16:
-            low_bits = 0 if half is None else 8 * half.dtype.itemsize
-            new[i], low[i] = _split(new[i].astype(jnp.float32), jnp.uint32(2**31), low_bits)
-        new[i] = new[i].astype(p.dtype)
-    imported = found._replace(low=treedef.unflatten(low))
+        new[i] = jnp.asarray(new[i])
+        if _is_bfloat16(p):
+            new[i], low[i] = moments.offloaded(_split, new[i].astype(jnp.float32), jnp.uint32(2**31), _bits_of(half))
+        new[i] = new[i].astype(jnp.result_type(p))
+    imported = found._replace(low=treedef.unflatten(low)) if "low" in found._fields else found
     state = jax.tree.map(lambda node: imported if _is_ours(node) else node, state, is_leaf=_is_ours)
     return treedef.unflatten(new), state
 
@@ -196,9 +225,10 @@ def _land(p, weight, step, number, count, *, low_bits):
     """Return the update that takes a parameter to its next value, and the next low half."""
     p, weight = p.astype(jnp.float32), _sum(weight, step.astype(jnp.float32))
     high, low = _split(weight, None if count is None else dither(weight, number, count), low_bits)
+    if low_bits == 0:
+        return _rounded(high - p).astype(jnp.bfloat16), None
     update = high - p
-    landed = jax.lax.reduce_precision(p + update, exponent_bits=8, mantissa_bits=7)
-    return update, None if low is None else jnp.where(_bits(landed) == _bits(high), low, 0)
+    return update, jnp.where(_as_integer(_rounded(p + update)) == _as_integer(high), low, 0)
 
 
 def _sum(weight, step):
@@ -213,53 +243,70 @@ def _split(weight, bits, low_bits):
         weight = truncate(weight, 16 - low_bits, bits)
     finite, info = jnp.isfinite(weight), jnp.finfo(jnp.bfloat16)
     largest, tiny = float(info.max), float(info.tiny)
-    raw = _bits(jnp.clip(weight, -largest, largest))
+    raw = _as_integer(jnp.clip(weight, -largest, largest))
     raw = jnp.where(jnp.abs(weight) < tiny, raw & -(2**31), raw)  # below, sums may flush to 0
     high = (raw + 0x8000) & -0x10000
     low = None if low_bits == 0 else jnp.where(finite, (raw - high) >> (16 - low_bits), 0).astype(_LOW[low_bits])
     return jnp.where(finite, jax.lax.bitcast_convert_type(high, jnp.float32), weight), low
 
 
-@jax.jit
 def _join(p, low):
-    if low is None:
-        return _widened(p)
-    raw = _bits(p.astype(jnp.float32)) + (low.astype(jnp.int32) << (16 - 8 * low.dtype.itemsize))
+    """Return the weight that a parameter and its low half stand for."""
+    return _widened(p) if low is None or low.dtype == _NO_LOW else moments.offloaded(_joined, p, low)
+
+
+@jax.jit
+def _joined(p, low):
+    raw = _as_integer(p.astype(jnp.float32)) + (low.astype(jnp.int32) << (16 - _bits_of(low)))
     return jax.lax.bitcast_convert_type(raw, jnp.float32)
 
 
-def _widened(p):
-    return p.astype(jnp.float32) if p.dtype == jnp.bfloat16 else p
+def _widened(x):
+    """Return a parameter or a gradient in float32 or better; it may be None, a Python number or a shape."""
+    if x is None or jnp.result_type(x) not in (jnp.bfloat16, jnp.float16):
+        return x
+    if isinstance(x, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct(x.shape, jnp.float32, sharding=x.sharding)
+    return x.astype(jnp.float32)
 
 
-def _low_like(p, dtype):
-    """Return the low half of a parameter that is a bfloat16: zeros of its shape and sharding."""
-    if p.dtype != jnp.bfloat16 or dtype is None:
-        return None
-    return beside(p, jnp.zeros_like(p, dtype))
+def _is_bfloat16(p):
+    return jnp.result_type(p) == jnp.bfloat16
 
 
-def _bits(x):
+def _low_dtype(p, low_bits):
+    return _LOW[low_bits] if _is_bfloat16(p) else _NO_LOW
+
+
+def _bits_of(low):
+    """Return how many bits a low half has."""
+    return 0 if low is None else 8 * low.dtype.itemsize
+
+
+def _rounded(x):
+    """Return the nearest bfloat16, in float32: a compiler may leave out a cast there and back, but not this."""
+    return jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
+
+
+def _as_integer(x):
     return jax.lax.bitcast_convert_type(x, jnp.int32)
 
 
 def _find(state):
     found = [node for node in jax.tree.leaves(state, is_leaf=_is_ours) if _is_ours(node)]
     if len(found) != 1:
-        raise ValueError(
-            f"`state` must hold one MasterWeightsState, the state of with_master_weights, got {len(found)}."
-        )
+        raise ValueError(f"`state` must hold one state of with_master_weights, got {len(found)}.")
     return found[0]
 
 
 def _is_ours(node):
-    return isinstance(node, MasterWeightsState)
+    return isinstance(node, tuple(_STATES.values()))
 
 
 def _check_params(params):
     _checks.inexact("params", params)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        if leaf.dtype == jnp.float16:
+        if jnp.result_type(leaf) == jnp.float16:
             raise TypeError(
                 f"`params` at {_checks.place(path)} must be bfloat16, or float32 or better, got float16. Cast it."
             )
@@ -269,25 +316,42 @@ def _check_state(state, params, low_bits=None):
     """Return the low halves in the order of the parameters, or refuse a state that does not fit."""
     if not _is_ours(state):
         came = f"{type(state).__module__}.{type(state).__name__}"
-        raise TypeError(f"`state` must be the MasterWeightsState that init made, got {came}.")
+        raise TypeError(f"`state` must be the {_STATES[low_bits].__name__} that init made, got {came}.")
+    made_with = next(bits for bits, state_class in _STATES.items() if isinstance(state, state_class))
+    if low_bits not in (None, made_with):
+        raise TypeError(
+            f"`state` was made with low_bits={made_with}, this transformation has low_bits={low_bits}. Build it with "
+            "the former, or take the weights along: export_weights, init, import_weights."
+        )
     if params is None:
         raise ValueError("`params` must be passed to update, got None: they are the upper half of the weights.")
     _check_params(params)
     treedef: Any = jax.tree.structure(params)
+    if made_with == 0:
+        return [None] * treedef.num_leaves
     try:
         halves = treedef.flatten_up_to(state.low)
     except ValueError as error:
         raise ValueError(f"`params` must have the structure of those that init saw. {error}") from None
     for (path, p), half in zip(jax.tree_util.tree_leaves_with_path(params), halves, strict=True):
-        got = None if half is None else half.dtype
-        expected = _LOW[low_bits] if p.dtype == jnp.bfloat16 and low_bits is not None else None
-        if low_bits is not None and got != expected:
-            raise TypeError(
-                f"`state.low` at {_checks.place(path)} must be {expected and jnp.dtype(expected)} for a {p.dtype} "
-                f"parameter and low_bits={low_bits}, got {got}. Update with the option and the dtypes it was made with."
-            )
-        if half is not None and half.shape != p.shape:
-            raise ValueError(
-                f"`params` at {_checks.place(path)} has shape {p.shape}, but `state.low` there has shape {half.shape}."
-            )
+        _check_half(_checks.place(path), p, half, _LOW[made_with])
     return halves
+
+
+def _check_half(place, p, half, expected):
+    """Refuse a low half that is not one of this parameter."""
+    if half.dtype not in (expected, _NO_LOW):
+        raise TypeError(f"`state.low` at {place} must be {expected}, or bool for no low half, got {half.dtype}.")
+    if half.shape != np.shape(p):
+        raise ValueError(f"`params` at {place} has shape {np.shape(p)}, but `state.low` there has shape {half.shape}.")
+    if half.dtype == expected and not _is_bfloat16(p):
+        raise TypeError(
+            f"`params` at {place} were bfloat16 at init and are {jnp.result_type(p)} now: the update, which is "
+            "float32, was added by something that promotes. Add it with optax.apply_updates, which keeps the "
+            "parameter's dtype; or pass low_bits=0, whose updates are bfloat16."
+        )
+    if half.dtype == _NO_LOW and _is_bfloat16(p):
+        raise TypeError(
+            f"`params` at {place} were float32 or better at init and are bfloat16 now. Cast them back, or begin with "
+            "the init of bfloat16 parameters."
+        )
