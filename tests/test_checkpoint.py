@@ -8,8 +8,8 @@ import optax
 import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from storing import by_path
-from test_alias import PARAMS, gradients, stepped, train
+from kit.storing import by_path
+from kit.two_leaves import PARAMS, gradients, make, stepped, train
 
 from rmsprop_optax import checkpoint, rmsprop, scale_by_rms
 
@@ -23,10 +23,6 @@ OPTIONS = {
     "decayed": {"learning_rate": stepped, "momentum": 0.9, "weight_decay": 0.1},
 }
 MASK = {"w": True, "b": False}
-
-
-def make(**options):
-    return rmsprop(**({"learning_rate": 0.01} | options))
 
 
 def injected(**options):

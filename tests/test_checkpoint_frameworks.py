@@ -1,23 +1,23 @@
 """A run of PyTorch, timm, Stable-Baselines3, Keras 3 or TensorFlow 1 goes on here as if it had never stopped, and back.
 
 The runs are replayed on recorded gradients: from states that the libraries themselves wrote down in the middle of the
-golden trajectories, and with PyTorch itself where it is installed.
+recorded trajectories, and with PyTorch itself where it is installed.
 """
 
 import copy
 
-import golden_files
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from carried_files import carried
-from test_dialects import difference, from_function, in_our_terms
+from kit import library_states
+from kit.calls import from_function
+from kit.replaying import difference, in_our_terms
 
 from rmsprop_optax import checkpoint, dialects, rmsprop
 
-RUNS = [run for library in ("torch", "timm", "sb3", "keras3", "tf1") for run in carried(library)]
+RUNS = [run for library in ("torch", "timm", "sb3", "keras3", "tf1") for run in library_states.runs(library)]
 TOLERANCE = {"f": 2e-6, "d": 1e-12, "F": 2e-6, "D": 1e-12}
 
 
@@ -242,8 +242,7 @@ def test_keras_variables_are_read_by_path_in_order_and_by_number():
 @pytest.mark.parametrize("suffix", ["weights.h5", "keras"])
 def test_a_file_of_keras_is_read_with_h5py(suffix):
     h5py, zipfile = pytest.importorskip("h5py"), pytest.importorskip("zipfile")
-    folder = golden_files.FOLDER.parent / "carried"
-    file = folder / f"model.{suffix}"
+    file = library_states.FOLDER / f"model.{suffix}"
     weights = zipfile.ZipFile(file).open("model.weights.h5") if suffix == "keras" else file
     with h5py.File(weights) as content:
         tx = dialects.keras_rmsprop(0.01, momentum=0.9, centered=True)

@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from bitwise import same
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from optimizers import furthest
-from storing import through_msgpack, through_numpy, through_orbax, through_pickle
+from kit.storing import through_msgpack, through_numpy, through_orbax, through_pickle
+from kit.trees import furthest, same
 
 from rmsprop_optax import compression, rmsprop, scale_by_rms
 from rmsprop_optax.compression import BFloat16, CompressedState, RmsByte, SignedByte, compressed, decompress, recompress

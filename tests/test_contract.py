@@ -11,21 +11,10 @@ import numpy as np
 import optax
 import optax.contrib
 import pytest
-from bitwise import same
-from optimizers import (
-    OPTIONS,
-    PARAMS,
-    at,
-    core_optimizers,
-    every_optimizer,
-    furthest,
-    gradients,
-    make,
-    step,
-    train,
-    types,
-)
-from storing import through_msgpack, through_orbax, through_pickle, through_state_dict
+from kit.optimizers import OPTIONS, core_optimizers, every_optimizer, make
+from kit.storing import through_msgpack, through_orbax, through_pickle, through_state_dict
+from kit.training import PARAMS, at, gradients, step, train
+from kit.trees import furthest, same, types
 
 from rmsprop_optax import rmsprop
 

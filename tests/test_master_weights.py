@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from bitwise import same
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from storing import through_msgpack, through_orbax, through_pickle
+from kit.storing import through_msgpack, through_orbax, through_pickle
+from kit.trees import same
 
 from rmsprop_optax import rmsprop
 from rmsprop_optax.compression import (

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from bitwise import same
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from optimizers import core_optimizers, every_optimizer, make, step
+from kit.optimizers import core_optimizers, every_optimizer, make
+from kit.training import step
+from kit.trees import same
 
 SPECS = {"w": P("x", "y"), "b": P("y"), "t": P(None, "x"), "r": P(), "s": P()}
 SHAPES = {"w": (8, 4), "b": (6,), "t": (3, 8), "r": (5,), "s": ()}

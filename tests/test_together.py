@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from bitwise import same
-from optimizers import at, gradients, train
+from kit.training import at, gradients, train
+from kit.trees import same
 
 from rmsprop_optax import checkpoint, diagnostics, rmsprop
 from rmsprop_optax.compression import (

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import reference
+from kit import reference
 
 from rmsprop_optax import ScaleByRmsState, scale_by_rms
 
