@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from kit import library_states
+from kit import library_states, training
 from kit.calls import from_function
-from kit.replaying import difference, in_our_terms
+from kit.replaying import difference, in_our_terms, replay, state_difference
 
 from rmsprop_optax import checkpoint, dialects, rmsprop
 
@@ -31,17 +31,6 @@ def moments_of(run, tx):
     return checkpoint.from_torch(run.state, names=list(run.case.params), tx=tx)
 
 
-def goes_on(run, tx, state):
-    """Replay the rest of a run, and return the parameters after each step."""
-    params, rest = jax.tree.map(jnp.asarray, run.case.trajectory[run.steps - 1]), []
-    update = jax.jit(tx.update)
-    for grads in run.case.grads[run.steps :]:
-        updates, state = update(jax.tree.map(jnp.asarray, grads), state, params)
-        params = optax.apply_updates(params, updates)
-        rest.append(jax.tree.map(np.asarray, params))
-    return rest, state
-
-
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.id)
 def test_an_imported_run_takes_the_path_of_the_uninterrupted_one(run):
     before = copy.deepcopy(run.state)
@@ -49,13 +38,10 @@ def test_an_imported_run_takes_the_path_of_the_uninterrupted_one(run):
         tx = from_function(run.case)
         params = jax.tree.map(jnp.asarray, run.case.trajectory[run.steps - 1])
         state = checkpoint.restore(tx.init(params), moments_of(run, tx))
-        rest, state = goes_on(run, tx, state)
-        moments = {name: jax.tree.map(np.asarray, optax.tree.get(state, name)) for name in ("nu", "mu", "trace")}
+        rest, state = replay(tx, run.case, state, run.steps)
     assert difference(rest, run.case.trajectory[run.steps :]) <= TOLERANCE[run.case.dtype.char]
-    for name, tree in in_our_terms(run.case).items():
-        for leaf, theirs in tree.items():
-            scale = np.max(np.abs(theirs), initial=0) or 1
-            assert np.max(np.abs(moments[name][leaf] - theirs), initial=0) <= run.case.tolerance["state"] * scale
+    assert all(optax.tree.get(state, name) is not None for name in in_our_terms(run.case))
+    assert state_difference(state, run.case) <= run.case.tolerance["state"]
     jax.tree.map(np.testing.assert_array_equal, run.state, before)
 
 
@@ -132,17 +118,13 @@ def test_a_run_of_torch_goes_on_here_for_4_steps_and_then_in_torch_again(options
         tx = dialects.torch_rmsprop(lambda t: 0.02 * 0.5 ** (t // 4), **NUMBERS, **options)
         params = jax.tree.map(jnp.asarray, to_jax(path[-1]))
         state = checkpoint.restore(tx.init(params), checkpoint.from_torch(state_dict, to_jax, tx=tx))
-        update, here = jax.jit(tx.update), []
-        for g in grads[4:8]:
-            updates, state = update(jax.tree.map(jnp.asarray, to_jax(g)), state, params)
-            params = optax.apply_updates(params, updates)
-            here.append(params)
+        here, state = training.path(tx, [jax.tree.map(jnp.asarray, to_jax(g)) for g in grads[4:8]], params, state)
         assert apart(here, [to_jax(weights) for weights in uninterrupted[4:8]]) <= TOLERANCE[np.dtype(dtype).char]
 
         torch = pytest.importorskip("torch")
         fresh = torch_run(dtype, options, 0, grads)[1]
         back = checkpoint.to_torch(state, fresh, path[-1], to_jax, as_tensor=torch.as_tensor)
-    params = jax.tree.map(np.array, params)
+    params = jax.tree.map(np.array, here[-1])
     weights = {
         "conv.weight": params["conv"]["kernel"].transpose(3, 2, 0, 1),
         "conv.bias": params["conv"]["bias"],

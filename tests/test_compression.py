@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from kit import training
 from kit.storing import through_msgpack, through_numpy, through_orbax, through_pickle
 from kit.trees import furthest, same
 
@@ -55,12 +56,7 @@ def gradients(steps, params=PARAMS, seed=0):
 
 
 def train(tx, grads, params=PARAMS, state=None):
-    """Return the parameters and the state after the last step."""
-    state, update = tx.init(params) if state is None else state, jax.jit(tx.update)
-    for g in grads:
-        updates, state = update(g, state, params)
-        params = optax.apply_updates(params, updates)
-    return params, state
+    return training.train(tx, grads, params, state)
 
 
 @rows

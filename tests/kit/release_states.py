@@ -2,10 +2,8 @@
 
 import pathlib
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from rmsprop_optax import rmsprop
 
@@ -38,15 +36,6 @@ def make(layout):
 
 
 def gradients(steps):
+    """Return the gradients of the recorded runs, which are drawn in the order of PARAMS."""
     rng = np.random.default_rng(0)
     return [{name: rng.normal(size=x.shape).astype(np.float32) for name, x in PARAMS.items()} for _ in range(steps)]
-
-
-def run(tx, params, state, grads):
-    """Return the parameters after each step, and the last state."""
-    steps, update = [], jax.jit(tx.update)
-    for g in grads:
-        updates, state = update(g, state, params)
-        params = optax.apply_updates(params, updates)
-        steps.append(jax.tree.map(np.asarray, params))
-    return steps, state

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from kit import training
 from kit.trajectories import Case
 
 NOT_COVERED = {
@@ -24,20 +25,11 @@ def why_not(case: Case) -> str | None:
     return next((why for why, applies in NOT_COVERED.items() if applies(case.switches)), None)
 
 
-def replay(tx, case: Case):
-    """Return the parameters after each step, and the final state."""
-    params = jax.tree.map(jnp.asarray, case.params)
-    state, steps = tx.init(params), []
-
-    @jax.jit  # one program for all leaves
-    def step(params, state, grads):
-        updates, state = tx.update(grads, state, params)
-        return optax.apply_updates(params, updates), state
-
-    for grads in case.grads:
-        params, state = step(params, state, jax.tree.map(jnp.asarray, grads))
-        steps.append(jax.tree.map(np.asarray, params))
-    return steps, state
+def replay(tx, case: Case, state=None, first: int = 0):
+    """Return the parameters after each step of a case, from step `first` on, and the last state, as NumPy arrays."""
+    params = jax.tree.map(jnp.asarray, case.trajectory[first - 1] if first else case.params)
+    grads = [jax.tree.map(jnp.asarray, g) for g in case.grads[first:]]
+    return jax.tree.map(np.asarray, training.path(tx, grads, params, state))
 
 
 def in_our_terms(case: Case):
@@ -62,3 +54,14 @@ def difference(ours, theirs) -> float:
     """The largest difference over steps and leaves, relative to a number above 1 in magnitude."""
     pairs = [(a[k], b[k]) for a, b in zip(ours, theirs, strict=True) for k in b]
     return max(np.max(np.abs(a - b) / np.maximum(1, np.abs(b)), initial=0) for a, b in pairs)
+
+
+def state_difference(state, case: Case) -> float:
+    """The largest difference from the recorded final state, relative to the largest number of the same leaf."""
+    largest = [0.0]
+    for name, tree in in_our_terms(case).items():
+        ours = optax.tree.get(state, name)
+        for leaf, theirs in tree.items() if ours is not None else ():
+            scale = np.max(np.abs(theirs), initial=0) or 1
+            largest.append(np.max(np.abs(ours[leaf] - theirs), initial=0) / scale)
+    return max(largest)

@@ -1,4 +1,4 @@
-"""Steps on gradients that are given: one, a series, and what a series of gradients is made of."""
+"""Steps on gradients that are given: one, a series in a loop or in a scan, and random gradients to take them with."""
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +9,15 @@ PARAMS = jax.tree.map(jnp.float32, {"w": np.full((4, 2), 0.5), "b": {"x": np.ful
 
 
 def gradients(steps, params=PARAMS, seed=0, dtype=None):
-    """Random gradients like the parameters, stacked along a first axis."""
+    """Return random gradients like the parameters, a tree for each step."""
     rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda p: jnp.asarray(rng.normal(size=(steps, *p.shape)), dtype or p.dtype), params)
+    like = lambda p: jnp.asarray(rng.normal(size=p.shape), dtype or p.dtype)  # noqa: E731
+    return [jax.tree.map(like, params) for _ in range(steps)]
+
+
+def stacked(trees):
+    """Return one tree whose leaves have the steps along their first axis."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def at(tree, i):
@@ -23,10 +29,39 @@ def step(tx, params, state, grads):
     return optax.apply_updates(params, updates), state
 
 
-def train(tx, grads, params=PARAMS, state=None, jit=True):
-    """Return the parameters and the state after a series of steps."""
+def path(tx, grads, params=PARAMS, state=None, jit=True):
+    """Return the parameters after each step, and the last state.
+
+    Only `update` is compiled: with the addition in the same program, XLA may round once where two programs round twice.
+    """
     state = tx.init(params) if state is None else state
-    advance = jax.jit(lambda params, state, g: step(tx, params, state, g)) if jit else lambda *a: step(tx, *a)
-    for i in range(len(jax.tree.leaves(grads)[0])):
-        params, state = advance(params, state, at(grads, i))
-    return params, state
+    update, steps = jax.jit(tx.update) if jit else tx.update, []
+    for g in grads:
+        updates, state = update(g, state, params)
+        params = optax.apply_updates(params, updates)
+        steps.append(params)
+    return steps, state
+
+
+def train(tx, grads, params=PARAMS, state=None, jit=True):
+    """Return the parameters and the state after the last step."""
+    steps, state = path(tx, grads, params, state, jit)
+    return [params, *steps][-1], state
+
+
+def scan(tx, grads, params=PARAMS):
+    """Return the parameters after each step, stacked, and the last state: `grads` are stacked, too."""
+
+    def one(carry, g):
+        carry = step(tx, *carry, g)
+        return carry, carry[0]
+
+    (_, state), steps = jax.lax.scan(one, (params, tx.init(params)), grads)
+    return steps, state
+
+
+def updates(tx, grads):
+    """Return the updates of stacked gradients, and the last state."""
+    one = lambda state, g: tx.update(g, state)[::-1]  # noqa: E731
+    run = jax.jit(lambda state, grads: jax.lax.scan(one, state, grads)[::-1])
+    return run(tx.init(at(grads, 0)), grads)

@@ -4,8 +4,8 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
+from kit import training
 from rmsprop_optax import checkpoint, rmsprop
 
 PARAMS = {"w": jnp.full((2, 3), 2.0), "b": jnp.full((3,), -1.0)}
@@ -20,19 +20,12 @@ def make(**options):
 
 
 def gradients(steps, seed=0, params=PARAMS):
-    rng = np.random.default_rng(seed)
-    return [jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), p.dtype), params) for _ in range(steps)]
+    return training.gradients(steps, params, seed)
 
 
 def train(tx, grads, params=PARAMS, state=None):
     """Return the parameters after each step on recorded gradients, and the last state."""
-    state = tx.init(params) if state is None else state
-    update, steps = jax.jit(tx.update), []
-    for g in grads:
-        updates, state = update(g, state, params)
-        params = optax.apply_updates(params, updates)
-        steps.append(params)
-    return steps, state
+    return training.path(tx, grads, params, state)
 
 
 def adapted(old, new, grads, **more):

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
-from kit.release_states import FOLDER, LAYOUTS, PARAMS, STEPS, gradients, make, run
+from kit.release_states import FOLDER, LAYOUTS, PARAMS, STEPS, gradients, make
+from kit.training import path
 
 
 def main():
@@ -21,8 +22,8 @@ def main():
     folder.mkdir()
     for layout in LAYOUTS:
         tx = make(layout)
-        steps, state = run(tx, PARAMS, tx.init(PARAMS), gradients(STEPS))
-        both = {"params": steps[-1], "state": jax.tree.map(np.asarray, state)}
+        steps, state = path(tx, gradients(STEPS), PARAMS)
+        both = jax.tree.map(np.asarray, {"params": steps[-1], "state": state})
         (folder / f"{layout}.msgpack").write_bytes(flax.serialization.to_bytes(both))
         (folder / f"{layout}.pickle").write_bytes(pickle.dumps(both))
 
