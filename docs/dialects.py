@@ -96,8 +96,8 @@ def _state(row):
     cells = [f"`{row.state[name]}`" if name in row.state else NONE for name in MOMENTS]
     if row.negated_trace:
         cells[MOMENTS.index("trace")] += ", negated"
-    kept = ("yes" if row.keeps_trace else "no") if _has(row, "momentum") else NONE
-    return [_title(row), *cells, kept]
+    stores = ("yes" if row.keeps_trace else "no") if _has(row, "momentum") else NONE
+    return [_title(row), *cells, stores]
 
 
 def sources():

@@ -85,10 +85,10 @@ def test_the_state_is_plain_arrays_in_the_codecs_dtypes_whose_types_never_change
     packed, bare = compressed(tx, **codecs), tx.init(PARAMS)
     state = packed.init(PARAMS)
     for name, codec in codecs.items():
-        kept = [tree for _, tree in optax.tree.get_all_with_path(state, name)]
+        coded = [tree for _, tree in optax.tree.get_all_with_path(state, name)]
         whole = [tree for _, tree in optax.tree.get_all_with_path(bare, name)]
-        assert jax.tree.map(jnp.shape, kept) == jax.tree.map(jnp.shape, whole)
-        assert {leaf.dtype for leaf in jax.tree.leaves(kept)} == {jnp.dtype(codec.dtype)}
+        assert jax.tree.map(jnp.shape, coded) == jax.tree.map(jnp.shape, whole)
+        assert {leaf.dtype for leaf in jax.tree.leaves(coded)} == {jnp.dtype(codec.dtype)}
     _, after = packed.update(gradients(1)[0], state, PARAMS)
     assert jax.tree.map(jax.typeof, state) == jax.tree.map(jax.typeof, after)
     assert after.count == 1

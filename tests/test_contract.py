@@ -1,4 +1,4 @@
-"""Every optimizer x every contract: jax's transformations, optax's wrappers, jax's flags, and ways to keep a state."""
+"""Every optimizer x every contract: jax's transformations, optax's wrappers, jax's flags, and ways to store a state."""
 
 import functools
 import re
@@ -448,12 +448,12 @@ def test_compiled_init_and_update_move_nothing_to_the_device(name):
             _, state = update(g, state, PARAMS)
 
 
-# keeping a state
+# storing a state
 
 
 @core_optimizers
 @pytest.mark.parametrize("way", [through_orbax, through_msgpack, through_state_dict, through_pickle])
-def test_a_kept_state_comes_back_bit_for_bit_and_continues_so(name, way, tmp_path):
+def test_a_stored_state_comes_back_bit_for_bit_and_continues_so(name, way, tmp_path):
     tx = make(name)
     params, state = train(tx, gradients(3))
     restored = way(state, tx.init(PARAMS), tmp_path)

@@ -85,8 +85,8 @@ def _torch_row(make, dtype):
     for param in params:
         param.grad = torch.ones_like(param)
     optimizer.step()
-    kept = [x for p in params for name, x in optimizer.state[p].items() if "qmap" not in name]
-    return _row(params, [x for x in kept if isinstance(x, torch.Tensor)])
+    arrays = [x for p in params for name, x in optimizer.state[p].items() if "qmap" not in name]
+    return _row(params, [x for x in arrays if isinstance(x, torch.Tensor)])
 
 
 def _flashoptim():

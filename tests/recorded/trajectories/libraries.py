@@ -48,9 +48,9 @@ def torch(case, make=None):
             group["lr"] = lr
         optimizer.step()
         steps.append({name: p.detach().numpy().copy() for name, p in params.items()})
-    kept = {name: optimizer.state[p] for name, p in params.items()}
-    keys = {key for state in kept.values() for key in state} - {"step", "unique_index"}
-    return steps, {key: {name: state[key].numpy() for name, state in kept.items()} for key in keys}
+    found = {name: optimizer.state[p] for name, p in params.items()}
+    keys = {key for state in found.values() for key in state} - {"step", "unique_index"}
+    return steps, {key: {name: state[key].numpy() for name, state in found.items()} for key in keys}
 
 
 def timm(case):
@@ -144,7 +144,9 @@ def sonnet(case):
         steps.append({name: v.numpy() for name, v in variables.items()})
     lists = {"ms": optimizer.ms, "mom": optimizer.mom, "mg": optimizer.mg}
     return steps, {
-        key: {name: v.numpy() for name, v in zip(variables, kept, strict=True)} for key, kept in lists.items() if kept
+        key: {name: v.numpy() for name, v in zip(variables, found, strict=True)}
+        for key, found in lists.items()
+        if found
     }
 
 
@@ -161,8 +163,8 @@ def optax(case):
         updates, state = update(grads, state, params)
         params = optax.apply_updates(params, updates)
         steps.append(jax.tree.map(np.asarray, params))
-    kept = {key: optax.tree.get(state, key) for key in ("nu", "mu", "trace")}
-    return steps, {key: jax.tree.map(np.asarray, tree) for key, tree in kept.items() if tree is not None}
+    found = {key: optax.tree.get(state, key) for key in ("nu", "mu", "trace")}
+    return steps, {key: jax.tree.map(np.asarray, tree) for key, tree in found.items() if tree is not None}
 
 
 @in_float64
@@ -214,9 +216,9 @@ def chainer(case):
         optimizer.lr = lr
         optimizer.update()
         steps.append({path.strip("/"): p.array.copy() for path, p in params.items()})
-    kept = {path.strip("/"): p.update_rule.state for path, p in params.items()}
-    keys = {key for state in kept.values() for key in state}
-    return steps, {key: {name: state[key] for name, state in kept.items()} for key in keys}
+    found = {path.strip("/"): p.update_rule.state for path, p in params.items()}
+    keys = {key for state in found.values() for key in state}
+    return steps, {key: {name: state[key] for name, state in found.items()} for key in keys}
 
 
 def paddle(case):
@@ -238,9 +240,9 @@ def paddle(case):
         optimizer.step()
         optimizer.clear_grad()
         steps.append({name: p.numpy().reshape(case.params[name].shape) for name, p in params.items()})
-    kept = optimizer._accumulators
+    found = optimizer._accumulators
     return steps, {
-        key: {n: kept[key][p.name].numpy().reshape(case.params[n].shape) for n, p in params.items()}
+        key: {n: found[key][p.name].numpy().reshape(case.params[n].shape) for n, p in params.items()}
         for key in ("momentum", "mean_square", "mean_grad")
     }
 
@@ -269,7 +271,7 @@ def mindspore(case):
         return steps, {}
     lists = {"mean_square": optimizer.ms, "moment": optimizer.moment, "mean_grad": getattr(optimizer, "mg", None)}
     return steps, {
-        key: {n: p.asnumpy() for n, p in zip(params, kept, strict=True)} for key, kept in lists.items() if kept
+        key: {n: p.asnumpy() for n, p in zip(params, found, strict=True)} for key, found in lists.items() if found
     }
 
 
@@ -307,8 +309,8 @@ def climin(case):
             optimizer.step_rate = lr
             next(path)
             steps[now[0]][name] = flat.reshape(x.shape).copy()
-        for key, kept in state.items():
-            kept[name] = np.broadcast_to(getattr(optimizer, key), flat.shape).reshape(x.shape)
+        for key, found in state.items():
+            found[name] = np.broadcast_to(getattr(optimizer, key), flat.shape).reshape(x.shape)
     return steps, state
 
 
@@ -347,7 +349,7 @@ def _keras_state(optimizer, variables):
         "average_gradient": optimizer._average_gradients,
     }
     return {
-        key: {name: np.asarray(v) for name, v in zip(variables, kept, strict=True)}
-        for key, kept in lists.items()
-        if kept
+        key: {name: np.asarray(v) for name, v in zip(variables, found, strict=True)}
+        for key, found in lists.items()
+        if found
     }
