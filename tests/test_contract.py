@@ -1,6 +1,7 @@
 """Every optimizer x every contract: jax's transformations, optax's wrappers, jax's flags, and ways to store a state."""
 
 import functools
+import itertools
 import re
 import threading
 
@@ -11,7 +12,8 @@ import numpy as np
 import optax
 import optax.contrib
 import pytest
-from kit.optimizers import OPTIONS, core_optimizers, every_optimizer, make
+from kit.optimizers import CORE, OPTIONS, core_optimizers, every_optimizer, make
+from kit.rows import rows
 from kit.storing import through_msgpack, through_orbax, through_pickle, through_state_dict
 from kit.training import PARAMS, at, gradients, scan, step, train
 from kit.trees import furthest, same, types
@@ -25,7 +27,7 @@ GRADS = [at(STACKED, i) for i in range(6)]
 # jax's transformations
 
 
-@every_optimizer
+@core_optimizers
 def test_compiled_equals_eager(name):
     assert furthest(train(make(name), GRADS), train(make(name), GRADS, jit=False)) <= 1e-6
 
@@ -62,7 +64,12 @@ NUMBERS = {
 
 @pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.parametrize(
-    "options", [{}, {"eps_in_sqrt": False, "lr_in_momentum": False}, {"centered": True, "eps": 1e-2}]
+    "options",
+    [
+        {},
+        pytest.param({"eps_in_sqrt": False, "lr_in_momentum": False}, marks=pytest.mark.full),
+        pytest.param({"centered": True, "eps": 1e-2}, marks=pytest.mark.full),
+    ],
 )
 def test_any_number_can_be_a_vmapped_axis(number, options):
     if number == "eps" and "centered" in options:
@@ -92,7 +99,7 @@ def quadratic_after(tx, start, steps=3):
     return sum(jnp.sum(p**2) for p in jax.tree.leaves(params))
 
 
-@core_optimizers
+@pytest.mark.parametrize("name", rows(OPTIONS, ["plain", "everything"]))
 def test_derivatives_through_training_are_finite_where_a_gradient_is_zero(name):
     start = jax.tree.map(lambda p: p.at[(0,) * p.ndim].set(0.0) if p.ndim else p, PARAMS)
     loss = lambda p: quadratic_after(make(name), p)  # noqa: E731
@@ -134,9 +141,14 @@ def test_eval_shape_and_the_types_of_a_step_agree_with_init(name):
     assert as_shapes(after) == as_shapes(state)
 
 
+DTYPES = ["float32", "bfloat16", "float16", "float64"]
+
+
 @core_optimizers
-@pytest.mark.parametrize("grad", ["float32", "bfloat16", "float16", "float64"])
-@pytest.mark.parametrize("param", ["float32", "bfloat16", "float16", "float64"])
+@pytest.mark.parametrize(
+    ("param", "grad"),
+    rows(itertools.product(DTYPES, DTYPES), [*zip(DTYPES, DTYPES, strict=True), ("bfloat16", "float32")]),
+)
 def test_one_trace_serves_every_pair_of_dtypes_and_no_type_ever_changes(name, param, grad):
     with jax.enable_x64(True):
         params = jax.tree.map(lambda p: p.astype(param), PARAMS)
@@ -294,7 +306,7 @@ def test_lookahead_equals_lookahead_of_the_same_steps(name):
     assert furthest(params, optax.LookaheadParams(fast=fast, slow=slow)) <= 1e-6
 
 
-@core_optimizers
+@pytest.mark.parametrize("name", rows(OPTIONS, ["everything"]))
 @pytest.mark.parametrize(
     "wrap",
     [
@@ -401,7 +413,7 @@ ZOO = {
 
 
 @pytest.mark.parametrize("params", ZOO.values(), ids=ZOO)
-@pytest.mark.parametrize("name", [name for name in OPTIONS if name != "everything"])
+@pytest.mark.parametrize("name", rows([name for name in OPTIONS if name != "everything"], CORE))
 def test_any_tree_of_parameters_keeps_its_structure(name, params):
     tx = make(name)
     state = tx.init(params)
@@ -423,9 +435,11 @@ FLAGS = {
 }
 
 
-@core_optimizers
+@pytest.mark.parametrize(
+    ("name", "param"),
+    rows(itertools.product(OPTIONS, ["bfloat16", "complex64"]), [("everything", "bfloat16"), ("torch", "complex64")]),
+)
 @pytest.mark.parametrize("flag", FLAGS)
-@pytest.mark.parametrize("param", ["bfloat16", "complex64"])
 def test_jax_s_flags_raise_nothing(name, flag, param):
     params = jax.tree.map(lambda p: p.astype(param), PARAMS)
     grads = jax.tree.map(lambda p: p.astype("float32" if param == "bfloat16" else param), PARAMS)

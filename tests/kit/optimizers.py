@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 
+from kit.rows import rows
 from rmsprop_optax import rmsprop
 
 
@@ -36,9 +37,7 @@ OPTIONS = {
 CORE = ("plain", "torch", "centered", "everything")  # between them every option but bias_correction and L2
 
 every_optimizer = pytest.mark.parametrize("name", OPTIONS)
-core_optimizers = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in CORE else pytest.mark.full) for name in OPTIONS]
-)
+core_optimizers = pytest.mark.parametrize("name", rows(OPTIONS, CORE))
 
 
 def make(name, **more):
