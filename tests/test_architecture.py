@@ -1,4 +1,7 @@
-"""The package is a short spine with satellites: which file may import which, how long files are, what import loads."""
+"""The package is a short spine with satellites: which file may import which, how long files are, what import loads.
+
+And no test imports a test: what two of them need is in tests/kit.
+"""
 
 import ast
 import os
@@ -10,7 +13,8 @@ import pytest
 
 from rmsprop_optax import dialects
 
-PACKAGE = pathlib.Path(__file__).parent.parent / "rmsprop_optax"
+TESTS = pathlib.Path(__file__).parent
+PACKAGE = TESTS.parent / "rmsprop_optax"
 FILES = {path.relative_to(PACKAGE).as_posix().removesuffix(".py"): path for path in PACKAGE.rglob("*.py")}
 DIALECTS = {key for key, row in dialects.ROWS.items() if row.function}  # a file each, named by its key
 ROW = {"alias", "dialects.row"}  # what a row is made of
@@ -140,6 +144,12 @@ def test_files_and_functions_stay_short(name):
             lines = source.splitlines()[first[0].lineno - 1 : node.end_lineno]
             code = [line for line in lines if line.strip() and not line.strip().startswith("#")]
             assert len(code) <= 40, node.name
+
+
+@pytest.mark.parametrize("path", sorted(TESTS.rglob("test_*.py")), ids=lambda path: path.stem)
+def test_no_test_imports_a_test(path):
+    _, top, lazy = imports(path)
+    assert not (top | lazy) & {other.stem for other in TESTS.rglob("test_*.py")}
 
 
 def test_importing_the_package_loads_no_framework_and_no_plotting():

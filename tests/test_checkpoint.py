@@ -8,8 +8,8 @@ import optax
 import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from storing import by_path
-from test_alias import PARAMS, gradients, stepped, train
+from kit.storing import by_path
+from kit.two_leaves import PARAMS, gradients, make, stepped, train
 
 from rmsprop_optax import checkpoint, rmsprop, scale_by_rms
 
@@ -23,10 +23,6 @@ OPTIONS = {
     "decayed": {"learning_rate": stepped, "momentum": 0.9, "weight_decay": 0.1},
 }
 MASK = {"w": True, "b": False}
-
-
-def make(**options):
-    return rmsprop(**({"learning_rate": 0.01} | options))
 
 
 def injected(**options):
@@ -113,12 +109,12 @@ def test_what_was_given_stays_as_it_was_and_shares_no_buffer():
     _, state = train(tx, gradients(3))
     fresh = tx.init(PARAMS)
     numbers = {"nu": jax.tree.map(np.array, state[0].nu), "trace": jax.tree.map(np.array, state[2].trace)}
-    kept, before = jax.tree.map(np.copy, (numbers, state, fresh)), (numbers, state, fresh)
+    copies, before = jax.tree.map(np.copy, (numbers, state, fresh)), (numbers, state, fresh)
     step = jax.jit(tx.update, donate_argnums=1)
     for source in (numbers, state):
         step(gradients(1)[0], checkpoint.restore(fresh, source))
     step(gradients(1)[0], checkpoint.adapt(state, make(momentum=0.9, learning_rate=0.5), PARAMS)[0])
-    chex.assert_trees_all_equal(kept, jax.tree.map(np.asarray, before))
+    chex.assert_trees_all_equal(copies, jax.tree.map(np.asarray, before))
 
 
 def test_the_state_lands_where_init_put_it_and_a_scalar_stays_free_to_move():

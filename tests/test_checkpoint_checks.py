@@ -7,9 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_alias import PARAMS, stepped, train
-from test_checkpoint import make
-from test_checkpoint_options import adapted
+from kit.two_leaves import PARAMS, adapted, make, stepped, train
 
 from rmsprop_optax import checkpoint, scale_by_rms
 

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import reference
-from test_alias import PARAMS, furthest, gradients, stepped, train
-from test_checkpoint import make
+from kit import reference
+from kit.trees import furthest
+from kit.two_leaves import PARAMS, adapted, gradients, make, stepped, train
 
 from rmsprop_optax import checkpoint, rmsprop
 
@@ -77,15 +77,6 @@ def test_optax_s_masked_and_partitioned_states_are_read():
 
 
 # Other options.
-
-
-def adapted(old, new, grads, **more):
-    _, state = train(make(**old), grads)
-    kept = jax.tree.map(np.array, state)
-    moved, report = checkpoint.adapt(state, make(**new), PARAMS, **more)
-    chex.assert_trees_all_equal(kept, jax.tree.map(np.asarray, state))
-    chex.assert_trees_all_equal_shapes_and_dtypes(moved, make(**new).init(PARAMS))
-    return moved, report
 
 
 def test_switching_momentum_on_keeps_the_mean_square_and_starts_a_trace():
