@@ -210,9 +210,7 @@ def _reordered(trace: Any, learning_rate: Any, inside: bool | None) -> Any:
 
 
 def _check_codes(source: Item, item: Item, *, calculated: bool = False, numbers: bool = False) -> None:
-    """Refuse codes, unless they are copied as they are. To optax, whose moments have the dtype of the parameters, half
-    precision is a number.
-    """
+    """Refuse codes, unless they are copied as they are. With `numbers`, as in optax, half precision is a number."""
     if calculated or source.value.dtype != item.value.dtype:
         for owner, one in (("`old_state`", source), ("the state of `tx`", item)):
             if is_code(one.value.dtype) and not (numbers and jnp.issubdtype(one.value.dtype, jnp.floating)):
