@@ -93,6 +93,7 @@ def inexact(name: str, tree: Any) -> None:
 
 def like(name: str, tree: Any, reference_name: str, reference: Any) -> None:
     """Refuse a tree that differs from the reference in structure, shape or realness. Its leaves may be None."""
+    structure: Any  # jaxlib's stub of it has no methods
     ours, structure = jax.tree.flatten(tree, is_leaf=_is_none)
     theirs, reference_structure = jax.tree.flatten(reference, is_leaf=_is_none)
     fits = structure == reference_structure and all(

@@ -14,7 +14,18 @@ try:
 except ImportError:  # removed in jax 0.12
     shard_alike = None  # type: ignore[assignment]
 
-__all__ = ["NAMES", "SECOND", "beside", "entries", "full_like", "of", "offloaded", "second", "zeros_like"]
+__all__ = [
+    "NAMES",
+    "SECOND",
+    "beside",
+    "entries",
+    "full_like",
+    "of",
+    "offloaded",
+    "parameter_classes",
+    "second",
+    "zeros_like",
+]
 
 SECOND = ("nu", "variance")
 """The second moments, of which a state has one: the mean square, or the mean square less the squared mean."""
@@ -35,22 +46,30 @@ def second(entry: Any) -> str | None:
 
 
 def entries(state: Any) -> list[tuple[Any, Any]]:
-    """Find the named tuples that keep moments, wherever they are in a state, each with its path.
+    """Find the named tuples that keep moments, wherever they are in a state, each with its path."""
+    found, parameters = _candidates(state), parameter_classes(state)
+    return [(path, entry) for path, entry in found if type(entry) not in parameters]
 
-    Parameters may be named tuples, too, with a field that is called like a moment. Their class is also the class of a
-    moment, or of a node in one, and that tells them apart.
+
+def parameter_classes(state: Any) -> set[type]:
+    """Return the classes of the nodes in a state's moments, which are those of the parameters.
+
+    Parameters may be named tuples, too, with a field that is called like a moment: this tells them from entries.
     """
-    nodes = jax.tree_util.tree_leaves_with_path(state, is_leaf=lambda node: bool(of(node)))
-    found = [(path, node) for path, node in nodes if of(node)]
-    parameters: set[type] = set()
+    classes: set[type] = set()
 
     def note(node):
-        parameters.add(type(node))
+        classes.add(type(node))
         return False
 
-    for _, entry in found:
+    for _, entry in _candidates(state):
         jax.tree.leaves(of(entry), is_leaf=note)
-    return [(path, entry) for path, entry in found if type(entry) not in parameters]
+    return classes
+
+
+def _candidates(state: Any) -> list[tuple[Any, Any]]:
+    nodes = jax.tree_util.tree_leaves_with_path(state, is_leaf=lambda node: bool(of(node)))
+    return [(path, node) for path, node in nodes if of(node)]
 
 
 def zeros_like(param: Any, fill: Any = 0.0, *, real: bool = False) -> jax.Array:

@@ -185,7 +185,7 @@ class Rule(NamedTuple):
 
     @property
     def structure(self) -> "Structure":
-        positive = self.eps_in_sqrt and isinstance(self.eps, float) and self.eps >= jnp.finfo(jnp.float32).tiny
+        positive = self.eps_in_sqrt and isinstance(self.eps, float) and self.eps >= float(jnp.finfo(jnp.float32).tiny)
         return Structure(self.eps_in_sqrt, positive)
 
 

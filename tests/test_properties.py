@@ -38,7 +38,10 @@ def trainer(name, dtype):
 
         def step(state, g):
             updates, state = tx.update(g, state, params)
-            return state, (updates, next(getattr(entry, moments.second(entry)) for entry in state if moments.second(entry)))
+            return state, (
+                updates,
+                next(getattr(entry, moments.second(entry)) for entry in state if moments.second(entry)),
+            )
 
         state, (updates, nu) = jax.lax.scan(step, tx.init(params), grads)
         return updates, nu, state

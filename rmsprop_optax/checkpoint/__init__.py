@@ -1,19 +1,34 @@
-"""Carry a run over: from another framework and back, to other options, another precision, other hardware.
+"""Move a run in mid-training: from another framework and back, to other options, another precision or another mesh.
 
-Every way in ends in :func:`restore`, which fills the state that `tx.init(params)` made and refuses what does not fit:
+Every way in ends in :func:`restore`, which fills the state that `tx.init(params)` made and refuses what does not fit,
+or in :func:`adapt`, which moves a state to another optimizer and reports what became of each part:
 
 - `restore(tx.init(params), from_torch(optimizer.state_dict(), ...))`, and the same with `from_keras`, `from_tf1` and
   `from_optax`; `to_torch` and `to_optax` lead back.
 - `restore(tx.init(params), state)` with a state read from a file, for the checks.
-- `adapt(old_state, tx, params)` for a state that was made with other options.
+- `adapt(old_state, tx, params)` for a state that was made with other options, or by `optax.rmsprop` in any wrapper.
+- `preview(old_state, tx, params)` says in words what `adapt` would do.
 
 Which library keeps what under which name, and how to write and read files: docs/checkpoints.md.
 """
 
-from rmsprop_optax.checkpoint.adapting import adapt
-from rmsprop_optax.checkpoint.pytorch import from_torch, to_torch
+from rmsprop_optax.checkpoint.adapting import Report, adapt
+from rmsprop_optax.checkpoint.keras import from_keras
+from rmsprop_optax.checkpoint.optax import from_optax, to_optax
+from rmsprop_optax.checkpoint.previewing import preview
 from rmsprop_optax.checkpoint.restoring import restore
-from rmsprop_optax.checkpoint.stock import from_optax, to_optax
-from rmsprop_optax.checkpoint.tensorflow import from_keras, from_tf1
+from rmsprop_optax.checkpoint.tf1 import from_tf1
+from rmsprop_optax.checkpoint.torch import from_torch, to_torch
 
-__all__ = ["adapt", "from_keras", "from_optax", "from_tf1", "from_torch", "restore", "to_optax", "to_torch"]
+__all__ = [
+    "Report",
+    "adapt",
+    "from_keras",
+    "from_optax",
+    "from_tf1",
+    "from_torch",
+    "preview",
+    "restore",
+    "to_optax",
+    "to_torch",
+]

@@ -1,14 +1,43 @@
-"""Move a state to an optimizer with other options."""
+"""Move a state to an optimizer with other options, or from optax's RMSprop to ours and back."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from rmsprop_optax import _checks
-from rmsprop_optax.checkpoint import restoring, states
-from rmsprop_optax.checkpoint.variance import to_mean_square
+from rmsprop_optax import moments as names
+from rmsprop_optax.checkpoint import contents
+from rmsprop_optax.checkpoint.contents import Contents, Item, Path, agreed, name_of
+from rmsprop_optax.checkpoint.filling import codes_message, copy_like, filled, is_code, paired, whole
+from rmsprop_optax.checkpoint.variance import mean_square, variance
+
+__all__ = ["Report", "adapt"]
+
+
+class Report(dict[str, str]):
+    """What became of each part of a state: `continued`, `started` or `dropped`, by its path.
+
+    The path of what continued or started is that in the new state, of what was dropped that in the old one; a moment is
+    one part. Printed, it is a paragraph for each of the three words.
+    """
+
+    def __str__(self) -> str:
+        """Write a line for each of the three words that occurs."""
+        said = {
+            "continued": "goes on as it was",
+            "started": "starts as init starts it",
+            "dropped": "has no counterpart and is dropped",
+        }
+        lines = []
+        for word, meaning in said.items():
+            paths = [path for path, became in self.items() if became == word]
+            if paths:
+                lines.append(f"{word} ({meaning}): {', '.join(paths)}")
+        return "\n".join(lines) or "nothing: neither state has memory"
 
 
 def adapt(
@@ -17,141 +46,251 @@ def adapt(
     params: optax.Params,
     *,
     learning_rate: jax.typing.ArrayLike | None = None,
-    count: int | None = None,
+    count: Any = None,
     allow_rounding: bool = False,
-) -> tuple[Any, dict[str, str]]:
-    r"""Return the state with which `tx` carries on from a state made with other options, and what became of each field.
+) -> tuple[Any, Report]:
+    r"""Return the state with which `tx` carries on from another optimizer's state, and what became of each part.
 
-    What both states have is carried over, what is new starts as `tx.init(params)` does:
+    The old state is one of `rmsprop`, `scale_by_rms`, `optax.rmsprop` and its parts, in any chain or wrapper; so is
+    the new one. What both have goes on, what is new starts as `tx.init(params)` starts it:
 
-    - `centered` switched on: `mu` starts at 0, with which the variance is the mean square, so `nu` stays. Switched
-      off: :math:`\nu + |\mu|^2` is the mean square.
+    - `centered` switched on: `mu` starts at 0, with which the variance is the mean square. Switched off:
+      `variance` :math:`+ |\mu|^2` is the mean square. A centered state of optax keeps the mean square instead of the
+      variance; it is converted.
     - Momentum switched on: the trace starts at 0. Switched off: it is dropped.
     - The learning rate moved into or out of the momentum: the trace is multiplied or divided by
       :math:`-\alpha`, exact if the learning rate has been constant.
-    - A schedule or a bias correction goes on from the count that the old state has. If it has none, a schedule starts
-      at 0 unless `count` is given; a bias correction of an old average needs it.
-    - Moments in codes are carried as they are, or refused: `compression.decompress` makes numbers of them first.
-    - Numbers (learning rate, decay, eps, momentum, weight decay) are not in the state and may change freely.
+    - A schedule or a bias correction goes on from the count in the same place, or from the one number of steps on which
+      all counts agree. If there is none, a schedule starts at 0 unless `count` is given; a bias correction of an old
+      average needs it.
+    - Whatever other links and wrappers remember goes on where the same class keeps the same shape: in the same place,
+      or elsewhere if there is just one such array. That includes the numbers of `optax.inject_hyperparams`: set new
+      ones afterwards.
+    - Moments in codes are copied as they are, or refused: `compression.decompress` makes numbers of them first.
+    - Numbers (learning rate, decay, eps, momentum, weight decay) that are not injected are not in the state and may
+      change freely.
+
+    What goes on keeps the kind of memory that it was in (device or host). A state vmapped over the members of an
+    ensemble is told by the shape of its counts.
 
     Args:
-      old_state: A state of `rmsprop` or `scale_by_rms`, in any chain. It is left alone.
+      old_state: The state to go on from. It is left alone.
       tx: The transformation that carries on.
       params: The parameters, with the paths and shapes of those of `old_state`. A float64 parameter's moments become
         float64.
-      learning_rate: :math:`\alpha` of the old state's trace, above 0. A number; only for the third case.
-      count: The steps taken, if `old_state` doesn't have them. A whole number.
-      allow_rounding: Whether float64 moments may become float32.
+      learning_rate: :math:`\alpha` of the old state's trace, not 0. A number; only if the order changes.
+      count: The steps taken, if `old_state` doesn't have them. A whole number, or one for each member of an ensemble.
+      allow_rounding: Whether float64 may become float32.
 
     Returns:
-      The new state, and a dictionary from each of `nu`, `mu`, `trace`, `count` that is in either state to one of
-      carried, converted, fresh and dropped; and the same for the path of each leaf of other links, which is carried
-      where the same class keeps the same shape and dtype in the same place.
+      The new state, and a dictionary from paths to "continued", "started" or "dropped". Print it.
 
     Raises:
-      ValueError: Missing or unexpected parameters, another shape, a trace whose order changes without a
-        `learning_rate`, a bias correction without a count.
-      TypeError: A dtype that would lose precision; moments in codes that can't be carried as they are.
+      ValueError: Parameters are missing or unexpected; a shape differs; the order of learning rate and momentum changes
+        and there is no `learning_rate`, or can't be told; a bias correction has no count.
+      TypeError: A dtype would lose precision; moments in codes can't be copied as they are.
 
     Example:
-      >>> import jax.numpy as jnp
+      >>> import jax.numpy as jnp, optax
       >>> from rmsprop_optax import checkpoint, rmsprop
       >>> params = {"w": jnp.ones(2)}
-      >>> state = rmsprop(0.1).init(params)
+      >>> state = optax.rmsprop(0.1).init(params)
       >>> state, report = checkpoint.adapt(state, rmsprop(0.1, momentum=0.9), params)
-      >>> report
-      {'nu': 'carried', 'trace': 'fresh'}
+      >>> print(report)
+      continued (goes on as it was): 0/nu
+      started (starts as init starts it): 2/trace
     """
     allow_rounding = _checks.switch("allow_rounding", allow_rounding)
-    new_state = tx.init(params)
-    old, new = states.gather(old_state), states.gather(new_state)
-    report: dict[str, str] = {}
-    given = {}
-    for field in states.FIELDS:
-        if field in old.moments and field in new.moments:
-            given[field], report[field] = old.moments[field], "carried"
-            restoring.same_paths(f"old_state's {field}", given[field], "the state of `tx`", new.moments[field])
-        elif field in new.moments:
-            given[field], report[field] = new.moments[field], "fresh"
-        elif field in old.moments:
-            report[field] = "dropped"
-    _check_codes(old, new)
-    if report.get("mu") == "dropped":
-        given["nu"], report["nu"] = to_mean_square(old.moments["nu"], old.moments["mu"]), "converted"
-    if _reorders(old, new):
-        given["trace"], report["trace"] = _reordered(given["trace"], learning_rate, new), "converted"
-
-    filled = {}
-    for field, tree in given.items():
-        likes = new.moments[field]
-        filled[field] = {
-            path: restoring.placed(field, path, leaf, likes[path], allow_rounding) for path, leaf in tree.items()
-        }
-        if report[field] == "carried" and any(leaf.dtype != likes[path].dtype for path, leaf in tree.items()):
-            report[field] = "converted"
-    step = _step(old, new, count, report)
-    state = states.fill(
-        new_state, filled, lambda like: like if step is None else restoring.placed("count", "", step, like)
-    )
-    return _with_others(state, old_state, report)
+    old = contents.describe_rmsprop(old_state)
+    count = _count(old, count)
+    new_state = _init(tx, params, count)
+    return moved(old, new_state, learning_rate=learning_rate, count=count, allow_rounding=allow_rounding)
 
 
-def _check_codes(old: states.Found, new: states.Found) -> None:
-    """Refuse codes, unless they are carried as they are."""
-    calculated = {"nu", "mu"} if "mu" in old.moments and "mu" not in new.moments else set()
-    calculated |= {"trace"} if _reorders(old, new) else set()
-    for owner, ours, others in (("`old_state`", old, new), ("the state of `tx`", new, old)):
-        moments = restoring.differing(ours.moments, others.moments)
-        moments |= {field: tree for field, tree in ours.moments.items() if field in calculated}
-        restoring.no_codes(owner, moments)
+def moved(
+    old: Contents, new_state: Any, *, learning_rate: Any = None, count: Any = None, allow_rounding: bool = False
+) -> tuple[Any, Report]:
+    """Return the new state with everything that goes on from the old one, and the report."""
+    new = contents.describe_rmsprop(new_state)
+    sources: dict[Path, tuple[Item | None, Any]] = {}  # by path in the new state: whose memory kind, and the array
+    used: set[Path] = set()
+
+    def take(item: Item, value: Any, *from_items: Item) -> None:
+        sources[item.path] = (from_items[0] if from_items else None, value)
+        used.update(source.path for source in from_items)
+
+    _take_moments(old, new, learning_rate, take)
+    _take_counts(old, new, count, take)
+    _take_others(old, new, take)
+    arrays = {}
+    for item in new.items:
+        if item.path in sources:
+            source, value = sources[item.path]
+            arrays[item.path] = copy_like(
+                f"`{item.field or 'old_state'}` at {name_of(item.parameter if item.field else item.path)}",
+                value,
+                item.value,
+                allow_rounding=allow_rounding,
+                memory_kind=_memory_kind(source),
+            )
+    return filled(new_state, arrays), _report(old, new, set(sources), used)
 
 
-def _reorders(old: states.Found, new: states.Found) -> bool:
-    return "trace" in old.moments and "trace" in new.moments and old.lr_in_momentum != new.lr_in_momentum
+def _take_moments(old: Contents, new: Contents, learning_rate: Any, take: Callable[..., None]) -> None:
+    theirs = old.moments
+    for field, items in new.moments.items():
+        needed = names.SECOND if field in names.SECOND else (field,)
+        source = next((name for name in needed if name in theirs), None)
+        if source is None:
+            continue
+        pairs = paired(f"old_state's {source}", theirs[source], f"the state of `tx` in {field}", items)
+        for parameter, item in items.items():
+            parts = {name: tree[pairs[parameter]] for name, tree in theirs.items() if pairs[parameter] in tree}
+            take(item, *_moment(field, item, parts, old, new, learning_rate))
 
 
-def _reordered(trace: dict[str, Any], learning_rate: Any, new: states.Found) -> dict[str, Any]:
+def _moment(
+    field: str, item: Item, parts: dict[str, Item], old: Contents, new: Contents, learning_rate: Any
+) -> tuple[Any, ...]:
+    """Return a moment in the terms of the new state, and what it was made of."""
+    if field in names.SECOND:
+        return _second(field, item, parts, old, new)
+    source = parts[field]
+    if field != "trace" or old.lr_in_momentum == new.lr_in_momentum is not None:
+        _check_codes(source, item)
+        return source.value, source
+    if old.lr_in_momentum is None or new.lr_in_momentum is None:
+        if (old.lr_in_momentum, source.path) == (new.lr_in_momentum, item.path):
+            return source.value, source  # the same chain of the user's own
+        raise ValueError(
+            f"The chain of {'`old_state`' if old.lr_in_momentum is None else '`tx`'} does not tell whether its "
+            "learning rate stands before or behind its momentum, which differ by a factor of minus the learning rate. "
+            "Move the state of an optimizer that rmsprop or optax.rmsprop made, or one with the same chain."
+        )
+    _check_codes(source, item, calculated=True)
+    return _reordered(source.value, learning_rate, new.lr_in_momentum), source
+
+
+def _second(field: str, item: Item, parts: dict[str, Item], old: Contents, new: Contents) -> tuple[Any, ...]:
+    """Return a mean square or a variance, and what it was made of."""
+    same = field in parts and not (field == "nu" and old.of_optax != new.of_optax)
+    source = parts.get(field) or parts["nu" if field == "variance" else "variance"]
+    converts = (field == "nu" and "variance" in parts) or (field == "variance" and "nu" in parts and "mu" in parts)
+    _check_codes(source, item, calculated=converts)
+    if converts:
+        _check_codes(parts["mu"], item, calculated=True)
+    value = source.value
+    if old.of_optax and not same:
+        value = value.real if np.iscomplexobj(value) else value  # complex there, without an imaginary part
+    if converts:
+        value = (mean_square if field == "nu" else variance)(value, parts["mu"].value)
+    if new.of_optax and not old.of_optax and jnp.issubdtype(item.value.dtype, jnp.complexfloating):
+        if jnp.iscomplexobj(value):
+            raise TypeError(
+                f"`nu` at {name_of(item.parameter)} has a mean square for each part of a complex number, optax's has "
+                "one for both. Wrap optax's in optax.contrib.split_real_and_imaginary, or stay here."
+            )
+        value = value + 0j
+    return (value, source, parts["mu"]) if converts else (value, source)
+
+
+def _reordered(trace: Any, learning_rate: Any, inside: bool | None) -> Any:
     if learning_rate is None:
         raise ValueError(
-            f"`tx` has lr_in_momentum={new.lr_in_momentum}, `old_state` was made with the other order, so its trace "
-            "differs by a factor of minus the learning rate. Pass `learning_rate`, that of the last steps."
+            f"`tx` has lr_in_momentum={inside}, `old_state` was made with the other order, so its trace differs by a "
+            "factor of minus the learning rate. Pass `learning_rate`, that of the last steps: "
+            "checkpoint.adapt(old_state, tx, params, learning_rate=...)."
         )
-    rate = _checks.number("learning_rate", learning_rate)
+    rate = _checks.number("learning_rate", learning_rate, signed=True)
     if isinstance(rate, float) and rate == 0:
         raise ValueError("`learning_rate` must be above 0, got 0: the trace that it scaled is gone.")
-    scale = (lambda leaf: -rate * leaf) if new.lr_in_momentum else (lambda leaf: -leaf / rate)
-    return {path: scale(jnp.asarray(leaf)).astype(leaf.dtype) for path, leaf in trace.items()}
+    trace = jnp.asarray(trace)
+    return (-rate * trace if inside else -trace / rate).astype(trace.dtype)
 
 
-def _step(old: states.Found, new: states.Found, count: int | None, report: dict[str, str]) -> int | None:
-    """Return the count that the new state starts with, None for that of init."""
-    known = states.step_of(old.counts)
-    if count is not None:
-        count = restoring.whole(count)
-        if known is not None and known != count:
-            raise ValueError(f"`count` must be that of `old_state`, {known}, or left out; got {count}.")
-    step = known if known is not None else count
-    if new.counts:
-        report["count"] = "fresh" if step is None else "carried"
-    elif old.counts:
-        report["count"] = "dropped"
-    if step is None and new.counts_for_bias:
-        raise ValueError(
-            "`tx` has bias_correction, `old_state` has no count of its steps: counted from 0, the correction would "
-            "divide an old average by 1 - decay. Pass `count`, the steps taken."
-        )
-    return step
+def _check_codes(source: Item, item: Item, *, calculated: bool = False) -> None:
+    """Refuse codes, unless they are copied as they are."""
+    if calculated or source.value.dtype != item.value.dtype:
+        for owner, one in (("`old_state`", source), ("the state of `tx`", item)):
+            if is_code(one.value.dtype):
+                where = f"`{one.field}` at {name_of(one.parameter)}"
+                raise TypeError(codes_message(where, one.value.dtype, owner))
 
 
-def _with_others(state: Any, old_state: Any, report: dict[str, str]) -> tuple[Any, dict[str, str]]:
-    """Carry what other links remember, where the same class keeps the same shapes in the same place."""
-    ours, theirs = states.others(state), states.others(old_state)
-    kept = {
-        path: restoring.placed("count", "", theirs[path][1], leaf)
-        for path, (owner, leaf) in ours.items()
-        if path in theirs
-        and (owner, leaf.shape, leaf.dtype) == (theirs[path][0], theirs[path][1].shape, theirs[path][1].dtype)
-    }
-    report = report | dict.fromkeys(theirs, "dropped") | dict.fromkeys(ours, "fresh") | dict.fromkeys(kept, "carried")
-    carry = lambda path, leaf: kept.get(states.place(path), leaf)  # noqa: E731
-    return jax.tree_util.tree_map_with_path(carry, state), report
+def _count(old: Contents, count: Any) -> Any:
+    """Return the number of steps that is known for the whole state, None if there is none."""
+    given = None if count is None else whole(count)
+    if not old.counts:
+        return given
+    try:
+        known = agreed(old.counts)
+    except ValueError:
+        if given is None:
+            return None  # each goes on in its own place
+        raise
+    if given is not None and not np.array_equal(known, given):
+        raise ValueError(f"`count` must be that of `old_state`, {known}, or left out; got {given}.")
+    return known
+
+
+def _init(tx: Any, params: Any, count: Any) -> Any:
+    """Make the new state; for an ensemble, that of all its members."""
+    _checks.transformation("tx", tx)
+    init = tx.init
+    for _ in np.shape(count):
+        init = jax.vmap(init)
+    return init(params)
+
+
+def _take_counts(old: Contents, new: Contents, count: Any, take: Callable[..., None]) -> None:
+    for path, item in new.counts.items():
+        if path in old.counts and old.counts[path].value.shape == item.value.shape:
+            take(item, old.counts[path].value, old.counts[path])
+        elif count is not None:
+            take(item, jnp.full(item.value.shape, count, item.value.dtype), *old.counts.values())
+        elif old.counts:
+            agreed(old.counts)  # says how they differ
+        elif item.owner.endswith("WithCountState"):
+            raise ValueError(
+                "`tx` has bias_correction, `old_state` has no count of its steps: counted from 0, the correction would "
+                "divide an old average by 1 - decay. Pass `count`, the steps taken."
+            )
+
+
+def _take_others(old: Contents, new: Contents, take: Callable[..., None]) -> None:
+    """Take what other links remember: in the same place, or where there is just one array of its kind."""
+    theirs, ours = old.others, new.others
+    kind = lambda item: (item.owner, item.inside, item.value.shape)  # noqa: E731
+    rest = {}
+    for path, item in ours.items():
+        if path in theirs and kind(theirs[path]) == kind(item):
+            take(item, theirs[path].value, theirs.pop(path))
+        else:
+            rest[path] = item
+    for item in rest.values():
+        alike = [other for other in theirs.values() if kind(other) == kind(item)]
+        if len(alike) == sum(kind(other) == kind(item) for other in rest.values()) == 1:
+            take(item, alike[0].value, alike[0])
+
+
+def _memory_kind(source: Item | None) -> str | None:
+    sharding = getattr(source.value, "sharding", None) if source is not None else None
+    return None if sharding is None else sharding.memory_kind
+
+
+def _report(old: Contents, new: Contents, taken: set[Path], used: set[Path]) -> Report:
+    """Name the parts of both states: a field of a class is one, if all its arrays met the same fate."""
+    report = Report()
+    for items, fate in (
+        (new.items, lambda item: "continued" if item.path in taken else "started"),
+        ([item for item in old.items if item.path not in used], lambda item: "dropped"),
+    ):
+        parts: dict[Path, list[Item]] = {}
+        for item in items:
+            parts.setdefault(item.path[: len(item.path) - len(item.inside) + 1], []).append(item)
+        for path, members in parts.items():
+            fates = {fate(item) for item in members}
+            for item in members if len(fates) > 1 else members[:1]:
+                name = name_of(item.path if len(fates) > 1 else path)
+                report[f"{name} (of the old state)" if name in report else name] = fate(item)
+    return report

@@ -1,42 +1,53 @@
-"""Fill the state that `init` made with moments from elsewhere, or refuse them by name."""
+"""Fill the state that `init` made with arrays from elsewhere: one description, one match, one fill."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from rmsprop_optax import _checks
-from rmsprop_optax.checkpoint import states
+from rmsprop_optax import moments as names
+from rmsprop_optax.checkpoint import contents
+from rmsprop_optax.checkpoint.contents import Contents, Path, describe, name_of
+from rmsprop_optax.checkpoint.filling import codes_message, copy_like, filled, is_code, no_codes, paired, whole
 
-_OPTION = {"nu": "RMSprop", "mu": "centered=True", "trace": "momentum"}
-_KEYS = (*states.FIELDS, "count", "lr_in_momentum")
+__all__ = ["restore"]
+
+_OPTION = {"nu": "centered=False", "variance": "centered=True", "mu": "centered=True", "trace": "momentum"}
+_KEYS = (*names.NAMES, "count", "lr_in_momentum")
 
 
 def restore(state: Any, moments: Any, *, allow_rounding: bool = False) -> Any:
-    """Return `state`, as `tx.init` made it, with the given moments in place of its own.
+    """Return `state`, as `tx.init` made it, with the given arrays in place of its own.
 
-    The moments are found and placed by the names of their fields, `nu`, `mu`, `trace` and `count`, wherever these sit
-    in a chain; masked and partitioned trees are put together. Structure, shapes and dtypes must agree: nothing is
-    broadcast, dropped, made up or rounded. The new arrays are copies with the sharding of those of `state`; the
-    arguments are left alone. Codes of the same dtype are copied as they are: take the codec they were made with.
+    Structure, shapes and dtypes must agree: nothing is broadcast, dropped, made up or rounded, and what could mean two
+    things is refused. The new arrays are copies; each takes the sharding of the array it replaces. The arguments are
+    left alone. Codes of the same dtype are copied as they are: use the codec they were made with.
 
     Args:
-      state: What `tx.init(params)` returned; where each array goes on is where its array is.
-      moments: One of these. A dictionary as `from_torch`, `from_keras`, `from_tf1` and `from_optax` return it: from
-        `nu`, `mu`, `trace` to trees like the parameters, or dictionaries from a leaf's path (`layer/kernel`), and
-        from `count` to the number of steps taken; `nu` is the variance if there is a `mu`. Or a state of the same
-        optimizer, read from a file. Or nested dictionaries and lists of its fields, or a dictionary from its leaves'
-        paths (`0/nu/layer/kernel`), as readers that know no types return a state: all its leaves, or the moments alone.
+      state: What `tx.init(params)` returned, or its shapes with shardings.
+      moments: One of these:
+
+        - A state of the same optimizer, read from a file.
+        - All its leaves without types, as readers return them that know none: nested dictionaries and lists of its
+          fields, or a dictionary from its leaves' paths (`0/nu/layer/kernel`). Nothing in it says which optimizer it
+          is of, so all paths must agree: the place of a trace in the list tells the order of learning rate and
+          momentum. For a file of optax's own RMSprop, fill `optax.rmsprop(...).init(params)` and pass that to
+          :func:`adapt`.
+        - A dictionary as `from_torch`, `from_keras`, `from_tf1` and `from_optax` return it: from `nu`, or `variance`
+          and `mu`, and `trace` to trees like the parameters, or dictionaries from a leaf's path (`layer/kernel`); from
+          `count` to the number of steps taken; from `lr_in_momentum` to a bool. What else the state has stays as it is.
+
       allow_rounding: Whether float64 may become float32.
 
     Returns:
       A state with the structure, shapes, dtypes and shardings of `state`.
 
     Raises:
-      ValueError: Missing or unexpected moments, leaves or counts; another shape; a state made with other options.
-      TypeError: A dtype that would lose precision; numbers for codes or codes for numbers; complex moments for a
+      ValueError: Leaves or counts are missing or unexpected; a shape differs; the state was made with other options or
+        by another optimizer; `nu` stands beside `mu`, which mean different things in different libraries.
+      TypeError: A dtype would lose precision; numbers come for codes, or codes for numbers; complex moments come for a
         real state, or the reverse.
 
     Example:
@@ -48,220 +59,150 @@ def restore(state: Any, moments: Any, *, allow_rounding: bool = False) -> Any:
       [4. 9.]
     """
     allow_rounding = _checks.switch("allow_rounding", allow_rounding)
-    wanted = states.gather(state)
-    if states.holds_states(moments):
-        _check_state(state, moments)
-        return _copied(state, moments, allow_rounding)
-    if _is_whole(moments, state):
-        same_paths("moments", states.by_path(moments), "the state that init made", states.by_path(state))
-        return _copied(state, moments, allow_rounding)
-    given = read(moments)
-    no_codes("`state`", differing(wanted.moments, given.moments))
-    return filled(state, wanted, given, allow_rounding)
+    wanted, statistics = describe(state), _is_statistics(moments)
+    if statistics:
+        arrays = _statistics(contents.describe_rmsprop(state, of_optax=False), moments)
+    elif contents.holds_states(moments):
+        arrays = _typed(state, wanted, moments)
+    else:
+        arrays = _untyped(wanted, moments)
+    likes = {item.path: item for item in wanted.items}
+    if not statistics:
+        _check_codes(likes, arrays)
+    copies = {
+        path: copy_like(f"`moments` at {name_of(path)}", x, likes[path].value, allow_rounding=allow_rounding)
+        for path, x in arrays.items()
+    }
+    return filled(state, copies)
 
 
-def filled(
-    state: Any, wanted: states.Found, given: states.Found, allow_rounding: bool, *, optax_s: bool = False
-) -> Any:
-    """Return the state with what was given, if that is all that is wanted."""
-    match(wanted, given)
-    count = states.step_of(given.counts)
+def _is_statistics(moments: Any) -> bool:
+    return isinstance(moments, Mapping) and not {*names.NAMES}.isdisjoint(moments)
+
+
+def _statistics(wanted: Contents, given: Mapping[str, Any]) -> dict[Path, Any]:
+    """Return the arrays of a dictionary by the name of the moment, by their path in the state."""
+    trees = {name: contents.plain(given[name]) for name in names.NAMES if given.get(name) is not None}
+    unknown = [str(key) for key, value in given.items() if key not in _KEYS and value is not None]
+    if unknown:
+        raise ValueError(f"`moments` must have nothing but {', '.join(_KEYS)}; unexpected: {', '.join(unknown[:5])}.")
+    no_codes("`state`", _differing(wanted, trees))
+    _check_fields(wanted, trees)
+    arrays: dict[Path, Any] = {}
+    for field, items in wanted.moments.items():
+        pairs = paired(f"moments[{field!r}]", trees[field], f"state's {field}", items)
+        arrays |= {item.path: trees[field][pairs[parameter]] for parameter, item in items.items()}
+    _check_order(wanted.lr_in_momentum, given.get("lr_in_momentum"))
+    count = None if given.get("count") is None else whole(given["count"])
     if wanted.counts and count is None:
         raise ValueError(
-            f"`state` counts steps at {', '.join(wanted.counts)}, `moments` has no `count`: a schedule or a bias "
-            'correction would start again. Add the number of steps taken: moments | {"count": 1000}.'
+            f"`state` counts steps at {', '.join(map(name_of, wanted.counts))}, `moments` has no `count`: a schedule "
+            'or a bias correction would start again. Add the number of steps taken: moments | {"count": 1000}.'
         )
-    moments = {
-        field: {
-            path: placed(field, path, leaf, wanted.moments[field][path], allow_rounding) for path, leaf in new.items()
-        }
-        for field, new in given.moments.items()
-    }
-    return states.fill(state, moments, lambda like: placed("count", "", count, like), optax_s=optax_s)
+    for path, item in wanted.counts.items():
+        arrays[path] = jnp.full(item.value.shape, count, item.value.dtype) if isinstance(count, int) else count
+    return arrays
 
 
-def read(moments: Any) -> states.Found:
-    """Find moments in plain mappings and lists; what is no moment would be lost, and is refused."""
-    found: dict[str, dict[str, Any]] = {}
-    counts: dict[str, Any] = {}
-    orders, lost = set(), []
-
-    def visit(node, path):
-        if isinstance(node, Mapping):
-            entry = bool({"nu", "trace"} & {*node})
-            for key, value in node.items():
-                here = f"{path}/{key}" if path else str(key)
-                if value is None:
-                    continue
-                if entry and key in states.FIELDS:
-                    states._merge(found.setdefault(key, {}), states.by_path(value), key)
-                elif entry and key == "lr_in_momentum":
-                    orders.add(_checks.switch("lr_in_momentum", value))
-                elif key == "count" and not isinstance(value, Mapping | list | tuple):
-                    counts[here] = whole(value)
-                else:
-                    visit(value, here)
-        elif isinstance(node, list | tuple):
-            for i, value in enumerate(node):
-                visit(value, f"{path}/{i}" if path else str(i))
-        elif node is not None:
-            lost.append(path or type(node).__name__)
-
-    visit(moments, "")
-    if lost or "nu" not in found:
-        raise ValueError(
-            f"`moments` must have nothing but {', '.join(_KEYS)}, and nu in any case; found "
-            f"{', '.join([*found, *counts]) or 'none of them'}; unexpected: {', '.join(lost[:5]) or 'nothing'}."
-        )
-    return states.Found(found, counts, orders.pop() if orders else None)
-
-
-def match(wanted: states.Found, given: states.Found) -> None:
-    """Refuse moments that another optimizer left, and those of other parameters."""
-    for field in states.FIELDS:
-        ours, theirs = field in wanted.moments, field in given.moments
-        if theirs and not ours:
-            raise ValueError(
-                f"`moments` has `{field}`, `state` does not, so it would be lost. Build the optimizer with "
-                f"{_OPTION[field]}, take the field away, or move a state to other options with checkpoint.adapt."
-            )
-        if ours and not theirs:
-            raise ValueError(
-                f"`state` has `{field}`, `moments` does not: the run before had no {_OPTION[field]}. Build the "
-                "optimizer without, restore, and switch it on with checkpoint.adapt."
-            )
-    for field, tree in wanted.moments.items():
-        same_paths(f"moments[{field!r}]", given.moments[field], f"state's {field}", tree)
-    orders = (wanted.lr_in_momentum, given.lr_in_momentum)
-    if None not in orders and orders[0] != orders[1]:
-        raise ValueError(
-            f"`moments` has a trace with lr_in_momentum={orders[1]}, `state` one with lr_in_momentum={orders[0]}: they "
-            "differ by a factor of minus the learning rate. Build the optimizer with the order of the run before (the "
-            "functions of `dialects` have it), then move to the other with checkpoint.adapt. In a chain of your own "
-            "whose order is right, take `lr_in_momentum` out of `moments`."
-        )
-
-
-def same_paths(name: str, tree: Mapping[str, Any], reference_name: str, reference: Mapping[str, Any]) -> None:
-    """Refuse leaves that are missing or unexpected."""
-    lists = {
-        "missing": [path for path in reference if path not in tree],
-        "unexpected": [path for path in tree if path not in reference],
-    }
-    if any(lists.values()):
-        listed = "; ".join(
-            f"{word}: {', '.join(paths[:5])}{f' and {len(paths) - 5} more' if len(paths) > 5 else ''}"
-            for word, paths in lists.items()
-            if paths
-        )
-        raise ValueError(f"`{name}` must have the leaves of {reference_name}; {listed}.")
-
-
-def placed(field: str, path: str, x: Any, like: Any, allow_rounding: bool = False) -> jax.Array:
-    """Return a copy of x with the dtype and the place of `like`, or refuse it."""
-    where = f"`{field}` at {path}" if path else f"`{field}`"
-    x = x if hasattr(x, "dtype") else np.asarray(x, None if field == "count" or _narrow(like.dtype) else like.dtype)
-    if x.shape != like.shape:
-        raise ValueError(f"{where} must have shape {like.shape}, got {x.shape}. Nothing is broadcast or reshaped.")
-    if field != "count":
-        _check_dtype(where, x.dtype, like.dtype, allow_rounding)
-    if isinstance(like, jax.Array) and not like.committed:  # free to follow what it is used with
-        return jnp.array(np.asarray(x, like.dtype), copy=True)
-    in_place = isinstance(x, jax.Array) and x.dtype == like.dtype
-    copied = jnp.array(x, copy=True) if in_place else np.array(x, like.dtype)
-    return jax.device_put(copied, getattr(like, "sharding", None))
-
-
-def no_codes(owner: str, moments: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse moments that are kept in fewer than 32 bits: they are codes, and need not be the numbers."""
-    for field, tree in moments.items():
-        for path, leaf in tree.items():
-            if _narrow(leaf.dtype):
-                raise TypeError(_codes(f"`{field}` at {path}", leaf.dtype, owner))
-
-
-def differing(moments: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return those moments that have another dtype there."""
-    return {
-        field: {
-            path: leaf
-            for path, leaf in tree.items()
-            if path in others[field] and leaf.dtype != getattr(others[field][path], "dtype", None)
-        }
-        for field, tree in moments.items()
-        if field in others
-    }
-
-
-def _narrow(dtype: Any) -> bool:
-    return not jnp.issubdtype(dtype, jnp.inexact) or jnp.finfo(dtype).bits < 32
-
-
-def _codes(where: str, dtype: Any, owner: str) -> str:
-    return (
-        f"{where} is kept in {dtype} in {owner}, and codes can't be copied for numbers or calculated with. "
-        "compression.decompress makes float32 of them, and compression.recompress the way back."
-    )
-
-
-def _check_dtype(where: str, given: Any, wanted: Any, allow_rounding: bool) -> None:
-    if given == wanted:
-        return
-    if not jnp.issubdtype(given, jnp.inexact):
-        raise TypeError(_codes(where, given, "`moments`"))
-    if jnp.issubdtype(given, jnp.complexfloating) != jnp.issubdtype(wanted, jnp.complexfloating):
-        raise TypeError(
-            f"{where} must be {wanted}, got {given}: PyTorch keeps a mean square for each part of a complex number, "
-            "optax one for both. Build the optimizer with the same rule (dialects.torch_rmsprop has PyTorch's)."
-        )
-    if jnp.promote_types(given, wanted) != wanted and not allow_rounding:
-        raise TypeError(
-            f"{where} must fit {wanted}, got {given}, which would be rounded. Moments are float64 for float64 "
-            "parameters under jax.enable_x64; or allow it, where there is an `allow_rounding`."
-        )
-
-
-def _is_whole(moments: Any, state: Any) -> bool:
-    """Whether plain containers hold a state and not moments alone: all its leaves, or some that are no moments."""
-    if isinstance(moments, Mapping) and "nu" in moments:
-        return False
-    paths = states.by_path(moments).keys()
-    return paths == states.by_path(state).keys() or bool(paths & states.others(state).keys())
-
-
-def _check_state(state: Any, saved: Any) -> None:
-    """Refuse a state of another optimizer, or one that was made with other options."""
-    states.gather(saved)  # says so if it is another optimizer's
+def _typed(state: Any, wanted: Contents, saved: Any) -> dict[Path, Any]:
+    """Return the arrays of a state by their path in the state to fill, which must be of the same optimizer."""
+    given = describe(saved)
+    ours = any(item.field in names.NAMES for item in wanted.items)
+    if ours and wanted.of_optax != contents.describe_rmsprop(saved).of_optax:
+        contents.describe_rmsprop(saved, of_optax=wanted.of_optax)  # says so
     try:
-        same_paths("moments", states.by_path(saved), "the state that init made", states.by_path(state))
+        pairs = paired("moments", _paths(given), "the state that init made", _paths(wanted))
         expected: Any = jax.tree.structure(state)
         if expected != jax.tree.structure(saved):
             raise ValueError(f"`moments` has other containers: expected {expected}, got {jax.tree.structure(saved)}.")
     except ValueError as error:
         raise ValueError(f"{error} It was made with other options: move it with checkpoint.adapt.") from None
+    values = {item.path: item.value for item in given.items}
+    return {path: values[other] for path, other in pairs.items()}
 
 
-def _copied(state: Any, saved: Any, allow_rounding: bool) -> Any:
-    """Copy all leaves by their paths, each checked: the moments, and whatever other links remember."""
-    leaves = states.by_path(saved)
-
-    def copied(path, like):
-        place = states.place(path)
-        x = leaves[place] if hasattr(leaves[place], "dtype") else np.asarray(leaves[place])
-        moment = jnp.issubdtype(jnp.result_type(like), jnp.inexact)
-        if moment and x.dtype != like.dtype and (_narrow(x.dtype) or _narrow(like.dtype)):
-            codes, owner = (x, "`moments`") if _narrow(x.dtype) else (like, "`state`")
-            raise TypeError(_codes(f"`moments` at {place}", codes.dtype, owner))
-        if not moment and x.dtype != like.dtype:
-            raise TypeError(f"`moments` at {place} must be {like.dtype}, got {x.dtype}.")
-        return placed("moments" if moment else "count", place, x, like, allow_rounding)
-
-    return jax.tree_util.tree_map_with_path(copied, state)
+def _untyped(wanted: Contents, container: Any) -> dict[Path, Any]:
+    """Return the arrays of containers without types by their path in the state; paths are all there is to tell them."""
+    given = contents.plain(container)
+    try:
+        pairs = paired("moments", given, "the state that init made", _paths(wanted))
+    except ValueError as error:
+        raise ValueError(f"{error}{_why(wanted, given)}") from None
+    return {path: given[other] for path, other in pairs.items()}
 
 
-def whole(count: Any) -> int:
-    """Return a count of steps as an int, or refuse it."""
-    number = np.asarray(count)
-    if number.shape != () or number.dtype.kind not in "iuf" or not (0 <= number < 2**31 and number == np.floor(number)):
-        raise ValueError(f"`count` must be a whole number of steps in [0, 2**31), got {count!r}.")
-    return int(number)
+def _why(wanted: Contents, given: Mapping[Path, Any]) -> str:
+    """Say what the paths of a container without types look like, and the way in."""
+    paths = [tuple("/".join(path).split("/")) for path in given]
+    found = {part: path for path in paths for part in path if part in names.NAMES}
+    if any(value is None for value in given.values()):
+        return " A field that is None is of a layout that no release has: start the run from its parameters."
+    if "nu" in found and "mu" in found:
+        return (
+            " `nu` beside `mu` is optax's mean square of a centered RMSprop, or the memory of Adam and its kin; a "
+            "centered state here has `variance`. If it is optax's RMSprop, fill a state that says so, "
+            "checkpoint.restore(optax.rmsprop(..., centered=True).init(params), container), and move that with "
+            "checkpoint.adapt."
+        )
+    if "trace" in found and "trace" in wanted.moments:
+        here = next(iter(wanted.moments["trace"].values())).path
+        if (*here[: here.index("trace")],) != (*found["trace"][: found["trace"].index("trace")],):
+            return (
+                " The trace stands elsewhere in the list, so learning rate and momentum have another order, or it is "
+                "another chain. Fill the state of the optimizer that wrote it, and move that with checkpoint.adapt."
+            )
+    return " Fill the state of the optimizer that wrote it, and move that with checkpoint.adapt."
+
+
+def _paths(described: Contents) -> list[Path]:
+    return [item.path for item in described.items]
+
+
+def _check_fields(wanted: Contents, given: Mapping[str, Any]) -> None:
+    """Refuse moments that another optimizer left."""
+    if "nu" in given and "mu" in given:
+        raise ValueError(
+            "`moments` has `nu` beside `mu`: in optax and PyTorch that `nu` is the mean square, in Adam it belongs to "
+            "another rule. A centered state has `variance`, the mean square less the squared mean, and `mu`; "
+            "from_optax, from_torch, from_keras and from_tf1 calculate it."
+        )
+    for field in names.NAMES:
+        if field in given and field not in wanted.moments:
+            raise ValueError(
+                f"`moments` has `{field}`, `state` does not, so it would be lost. Build the optimizer with "
+                f"{_OPTION[field]}, take the field away, or move a state to other options with checkpoint.adapt."
+            )
+        if field in wanted.moments and field not in given:
+            raise ValueError(
+                f"`state` has `{field}`, `moments` does not: the run before was not made with {_OPTION[field]}. Build "
+                "the optimizer as that run had it, restore, and switch the option with checkpoint.adapt."
+            )
+
+
+def _check_order(wanted: bool | None, given: Any) -> None:
+    given = None if given is None else _checks.switch("lr_in_momentum", given)
+    if None not in (wanted, given) and wanted != given:
+        raise ValueError(
+            f"`moments` has a trace with lr_in_momentum={given}, `state` one with lr_in_momentum={wanted}: they differ "
+            "by a factor of minus the learning rate. Build the optimizer with the order of the run before (the "
+            "functions of `dialects` have it), then move to the other with checkpoint.adapt. In a chain of your own "
+            "whose order is right, take `lr_in_momentum` out of `moments`."
+        )
+
+
+def _differing(wanted: Contents, trees: Mapping[str, Mapping[Path, Any]]) -> Contents:
+    """Return what the state keeps in another dtype than comes."""
+    dtypes = {field: {getattr(x, "dtype", None) for x in tree.values()} for field, tree in trees.items()}
+    return wanted._replace(
+        items=[item for item in wanted.items if {item.value.dtype} != dtypes.get(item.field, {item.value.dtype})]
+    )
+
+
+def _check_codes(likes: Mapping[Path, contents.Item], arrays: Mapping[Path, Any]) -> None:
+    """Refuse codes for numbers and numbers for codes: in a state, half precision is a code, too."""
+    for path, x in arrays.items():
+        dtype, like = getattr(x, "dtype", None), likes[path].value.dtype
+        if likes[path].field in names.NAMES and dtype is not None and dtype != like:
+            for kind, owner in ((like, "`state`"), (dtype, "`moments`")):
+                if is_code(kind):
+                    raise TypeError(codes_message(f"`moments` at {name_of(path)}", kind, owner))

@@ -1,30 +1,42 @@
 """From the mean square to the variance that a centered state keeps, and back."""
 
+from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-
-def to_variance(nu: dict[str, Any], mu: dict[str, Any]) -> dict[str, Any]:
-    """Return the mean square less the squared mean, at least 0 and in float32 or better, leaf by leaf."""
-    return {path: _plus(leaf, -_square(leaf, mu[path])) for path, leaf in nu.items()}
+__all__ = ["mean_square", "variance"]
 
 
-def to_mean_square(nu: dict[str, Any], mu: dict[str, Any]) -> dict[str, Any]:
-    """Return the variance plus the squared mean, leaf by leaf."""
-    return {path: _plus(leaf, _square(leaf, mu[path])) for path, leaf in nu.items()}
+def variance(nu: Any, mu: Any) -> Any:
+    """Return the mean square less the squared mean, at least 0 and in float32 or better."""
+    return _elementwise(lambda nu, mu: _plus(nu, -_square(nu, mu)), nu, mu)
 
 
-def _square(nu: Any, mu: Any) -> Any:
+def mean_square(variance: Any, mu: Any) -> Any:
+    """Return the variance plus the squared mean."""
+    return _elementwise(lambda variance, mu: _plus(variance, _square(variance, mu)), variance, mu)
+
+
+def _elementwise(function: Callable[..., np.ndarray], first: Any, second: Any) -> Any:
+    """Apply a function of NumPy arrays; to arrays that no process holds whole, shard by shard."""
+    if not isinstance(first, jax.Array) or first.is_fully_addressable:
+        return function(np.asarray(first), np.asarray(second))
+    second = jax.device_put(second, first.sharding)
+    pairs = zip(first.addressable_shards, second.addressable_shards, strict=True)
+    shards = [jax.device_put(function(np.asarray(a.data), np.asarray(b.data)), a.device) for a, b in pairs]
+    return jax.make_array_from_single_device_arrays(first.shape, first.sharding, shards)
+
+
+def _square(nu: np.ndarray, mu: np.ndarray) -> Any:
     """Square the mean in float64, for each part of a complex number if the mean square is complex, too."""
-    mu = np.asarray(mu)
     real, imag = np.square(mu.real, dtype=np.float64), np.square(mu.imag, dtype=np.float64)
     return real + 1j * imag if np.iscomplexobj(nu) else real + imag
 
 
-def _plus(nu: Any, square: Any) -> Any:
-    nu = np.asarray(nu)
+def _plus(nu: np.ndarray, square: Any) -> Any:
     total = nu + square
     total = _positive(total.real) + 1j * _positive(total.imag) if np.iscomplexobj(nu) else _positive(total)
     return total.astype(jnp.promote_types(nu.dtype, jnp.float32))

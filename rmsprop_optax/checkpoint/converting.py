@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from rmsprop_optax.checkpoint import states
+from rmsprop_optax.checkpoint.contents import by_path
+
+__all__ = ["Convert", "converted", "numpy_of", "reverted"]
 
 Convert = Callable[[dict[Any, np.ndarray]], Any] | None
 
@@ -14,12 +16,12 @@ def converted(convert: Convert, fields: Mapping[str, dict[Any, np.ndarray]]) -> 
     """Apply the function to each field, after a check that it loses, doubles and changes nothing."""
     if convert is None:
         return {field: {str(name): np.array(x) for name, x in arrays.items()} for field, arrays in fields.items()}
-    _check(convert, {name: x.shape for name, x in fields["nu"].items()})
+    _check(convert, {name: x.shape for name, x in next(iter(fields.values())).items()})
     trees = {}
     for field, arrays in fields.items():
         trees[field] = convert({name: np.array(x) for name, x in arrays.items()})
         went_in = {x.dtype for x in arrays.values()}
-        for path, leaf in states.by_path(trees[field]).items():
+        for path, leaf in by_path(trees[field]).items():
             if leaf.dtype not in went_in:
                 raise TypeError(
                     f"`convert` must keep the dtype: {path} came out as {leaf.dtype}, and what went in is "
@@ -51,7 +53,7 @@ def _check(convert: Callable[[dict[Any, np.ndarray]], Any], shapes: Mapping[Any,
     """Send through arrays that hold the number of their parameter, and count what comes out."""
     probe = {name: np.full(shape, i + 1, np.float32) for i, (name, shape) in enumerate(shapes.items())}
     try:
-        leaves = states.by_path(convert(probe))
+        leaves = by_path(convert(probe))
     except KeyError as error:
         known = ", ".join(map(str, shapes))
         raise ValueError(f"`convert` asks for {error}, which has no statistics; those that have: {known}.") from None
@@ -84,7 +86,7 @@ def _sources(convert: Callable[[dict[Any, np.ndarray]], Any], shapes: Mapping[An
             name: number(i, np.arange(_size(shape))).astype(np.float32).reshape(shape)
             for i, (name, shape) in enumerate(shapes.items())
         }
-        return {path: np.asarray(leaf).astype(np.int64) for path, leaf in states.by_path(convert(probe)).items()}
+        return {path: np.asarray(leaf).astype(np.int64) for path, leaf in by_path(convert(probe)).items()}
 
     which = through(lambda i, at: np.full(at.shape, i))
     high, low = through(lambda i, at: at // half), through(lambda i, at: at % half)
@@ -113,12 +115,3 @@ def numpy_of(x: Any) -> np.ndarray:
         x = (x.float() if "bfloat16" in str(x.dtype) else x).numpy()
     x = np.array(x)
     return x.astype(np.float32) if str(x.dtype) in ("bfloat16", "float16") else x
-
-
-def finite(field: str, name: Any, x: np.ndarray, *, square: bool = False) -> None:
-    """Refuse statistics that no run could go on with."""
-    if x.dtype.kind not in "fc":
-        raise TypeError(f"`{field}` of {name} must be a floating-point or complex array, got {x.dtype}.")
-    if not np.isfinite(x).all() or (square and (np.minimum(x.real, x.imag) < 0).any()):
-        bad = "values that are not finite" if not np.isfinite(x).all() else "a mean square below 0"
-        raise ValueError(f"`{field}` of {name} has {bad}: the run diverged, or the file is damaged.")

@@ -7,12 +7,17 @@ from typing import Any
 import numpy as np
 import optax
 
-from rmsprop_optax.checkpoint import hyperparameters, restoring, states
-from rmsprop_optax.checkpoint.conversion import Convert, converted, finite, numpy_of, reverted
-from rmsprop_optax.checkpoint.variance import to_mean_square, to_variance
+from rmsprop_optax.checkpoint import contents, hyperparameters
+from rmsprop_optax.checkpoint.contents import Contents, agreed, joined
+from rmsprop_optax.checkpoint.converting import Convert, numpy_of, reverted
+from rmsprop_optax.checkpoint.filling import no_codes, whole
+from rmsprop_optax.checkpoint.statistics import in_our_terms
+from rmsprop_optax.checkpoint.variance import mean_square
 from rmsprop_optax.dialects import ROWS
 
-_THEIRS = {field: ROWS["torch"].state[field] for field in states.FIELDS}  # nu: square_avg, mu: grad_avg, ...
+__all__ = ["from_torch", "to_torch"]
+
+_THEIRS = ROWS["torch"].state  # nu: square_avg, mu: grad_avg, trace: momentum_buffer
 _FAMILY = tuple(name for name, row in ROWS.items() if row.state == ROWS["torch"].state)
 _OFF = ("maximize", "caution", "corrected_weight_decay")
 
@@ -27,9 +32,9 @@ def from_torch(
 ) -> dict[str, Any]:
     r"""Read the moments from the `state_dict()` of `torch.optim.RMSprop`, or of one with its layout.
 
-    `square_avg`, less `grad_avg` squared if centered, becomes `nu`, `grad_avg` becomes `mu`, `momentum_buffer` becomes
-    `trace`, its sign changed where the learning rate is in the buffer (timm), and the largest `step` becomes `count`.
-    Half precision becomes float32. Nothing is unpickled here: read files with
+    `square_avg` becomes `nu`, or if centered, less `grad_avg` squared, `variance`; `grad_avg` becomes `mu`,
+    `momentum_buffer` becomes `trace`, its sign changed where the learning rate is in the buffer (timm), and the largest
+    `step` becomes `count`. Half precision becomes float32. Nothing is unpickled here: read files with
     `torch.load(path, weights_only=True, map_location="cpu")`.
 
     Args:
@@ -45,8 +50,8 @@ def from_torch(
         `param_groups`.
 
     Returns:
-      For :func:`restore`: from `nu`, and `mu` and `trace` if there are any, to a tree of NumPy arrays as `convert`
-      returns it; from `count` to an int; from `lr_in_momentum` to a bool if there is a trace.
+      For :func:`restore`: from `nu`, or `variance` and `mu`, and `trace` if there is one, to a tree of NumPy arrays
+      as `convert` returns it; from `count` to an int; from `lr_in_momentum` to a bool if there is a trace.
 
     Raises:
       ValueError: Missing or extra parameters, or statistics; those of another optimizer; other hyperparameters; groups
@@ -74,23 +79,14 @@ def from_torch(
     fields = _fields(groups)
     _check_entries(entries, indices, named, fields)
     arrays = {field: {name: numpy_of(entries[i][_THEIRS[field]]) for i, name in named.items()} for field in fields}
-    for field, tree in arrays.items():
-        for name, x in tree.items():
-            finite(_THEIRS[field], name, x, square=field == "nu")
-            _check_shape(field, name, x, arrays["nu"][name])
-    count = max(restoring.whole(numpy_of(entries[index]["step"])) for index in indices)
+    count = max(whole(numpy_of(entries[index]["step"])) for index in indices)
 
     framework = _framework(framework, groups, tx)
     inside = bool(groups[0].get("lr_in_momentum", ROWS[framework].variant.lr_in_momentum))
     if tx is not None:
         for i, group in enumerate(groups):
             hyperparameters.compare(framework, group, tx, count, f"`param_groups[{i}]`", _OFF)
-    if "mu" in arrays:
-        arrays["nu"] = to_variance(arrays["nu"], arrays["mu"])
-    if "trace" in arrays and inside:
-        arrays["trace"] = {name: -x for name, x in arrays["trace"].items()}
-    moments = converted(convert, arrays) | {"count": count}
-    return moments | ({"lr_in_momentum": inside} if "trace" in arrays else {})
+    return in_our_terms(arrays, _THEIRS, convert, lr_in_momentum=inside, count=count)
 
 
 def to_torch(
@@ -140,12 +136,17 @@ def to_torch(
     indices = [index for group in groups for index in group["params"]]
     if len(indices) != len(weights):
         raise ValueError(f"`weights` must have the optimizer's {len(indices)} parameters, got {len(weights)}.")
-    found = states.gather(state)
-    restoring.no_codes("`state`", found.moments)
-    step = states.step_of(found.counts) if found.counts else count
+    found = contents.describe_rmsprop(state, of_optax=False)
+    no_codes("`state`", found)
+    step: Any = agreed(found.counts) if found.counts else count
     if step is None:
         raise ValueError("`state` does not count its steps. Pass `count`, the steps taken.")
-    if count is not None and restoring.whole(count) != step:
+    if np.shape(step):
+        raise ValueError(
+            f"`state` is that of an ensemble of {len(step)}. PyTorch has an optimizer for each member: pass one at a "
+            "time, jax.tree.map(lambda x: x[0], state)."
+        )
+    if count is not None and whole(count) != step:
         raise ValueError(f"`count` must be that of `state`, {step}, or left out; got {count}.")
     moments = _for_groups(groups, found)
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
@@ -158,9 +159,13 @@ def to_torch(
     return {"state": filled, "param_groups": copy.deepcopy(groups)}
 
 
-def _for_groups(groups: list[dict[str, Any]], found: states.Found) -> dict[str, dict[str, Any]]:
+def _for_groups(groups: list[dict[str, Any]], found: Contents) -> dict[str, dict[str, Any]]:
     """Return the moments in PyTorch's terms, or refuse groups that want others."""
-    wanted, moments = _fields(groups), dict(found.moments)
+    wanted, moments = _fields(groups), {}
+    for name, tree in found.moments.items():
+        moments[name] = joined({path: item.value for path, item in tree.items()})
+    if "variance" in moments:
+        moments["nu"] = {path: mean_square(leaf, moments["mu"][path]) for path, leaf in moments.pop("variance").items()}
     if set(wanted) != set(moments):
         raise ValueError(
             f"`param_groups` must ask for the moments of `state`, {', '.join(moments)}; centered="
@@ -173,8 +178,6 @@ def _for_groups(groups: list[dict[str, Any]], found: states.Found) -> dict[str, 
             f"`state` has a trace with lr_in_momentum={found.lr_in_momentum}, this PyTorch optimizer has one with "
             f"lr_in_momentum={inside}. Change the order with checkpoint.adapt before."
         )
-    if "mu" in moments:
-        moments["nu"] = to_mean_square(moments["nu"], moments["mu"])
     if "trace" in moments and inside:
         moments["trace"] = {path: -np.asarray(leaf) for path, leaf in moments["trace"].items()}
     return moments
@@ -240,14 +243,6 @@ def _check_entries(entries: dict[int, Any], indices: list[int], named: dict[int,
             f"Each parameter must have statistics; missing: {', '.join(map(str, missing[:5])) or 'none'}; unexpected: "
             f"{', '.join(map(str, extra[:5])) or 'none'}. Those that never had a gradient have none: take them out of "
             "`params`, and mask them here with optax.masked; before the first step, init is the state."
-        )
-
-
-def _check_shape(field: str, name: Any, x: np.ndarray, nu: np.ndarray) -> None:
-    if x.shape != nu.shape or x.dtype != nu.dtype:
-        raise ValueError(
-            f"`{_THEIRS[field]}` of {name} must be {nu.dtype} of shape {nu.shape}, like `square_avg`, got {x.dtype} of "
-            f"shape {x.shape}."
         )
 
 

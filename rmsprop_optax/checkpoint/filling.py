@@ -1,0 +1,112 @@
+"""Put arrays in the place of those of a state, or refuse them by name."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rmsprop_optax.checkpoint.contents import Contents, Path, describe, name_of
+
+__all__ = ["copy_like", "filled", "is_code", "no_codes", "paired", "whole"]
+
+
+def filled(state: Any, arrays: Mapping[Path, Any]) -> Any:
+    """Return the state with these arrays at their paths; where there is none it keeps its own."""
+    treedef: Any = jax.tree.structure(state)
+    return treedef.unflatten([arrays.get(item.path, item.value) for item in describe(state).items])
+
+
+def paired(name: str, given: Iterable[Path], wanted_name: str, wanted: Iterable[Path]) -> dict[Path, Path]:
+    """Return, for each wanted path, the given one, or refuse paths that are missing or unexpected.
+
+    Paths are equal, or they are when they are written out (`a/b`), or but for a last `value`, which a box around a
+    parameter adds in some libraries' trees and not in others.
+    """
+    given, wanted = list(given), list(wanted)
+    for key in (lambda path: path, "/".join, lambda path: "/".join(path).removesuffix("/value")):
+        ours, theirs = {key(path): path for path in wanted}, {key(path): path for path in given}
+        if ours.keys() == theirs.keys() and len(ours) == len(wanted) and len(theirs) == len(given):
+            return {path: theirs[short] for short, path in ours.items()}
+    here, there = [name_of(path) for path in wanted], [name_of(path) for path in given]
+    lists = {
+        "missing": [path for path in here if path not in there],
+        "unexpected": [path for path in there if path not in here],
+    }
+    listed = "; ".join(
+        f"{word}: {', '.join(paths[:5])}{f' and {len(paths) - 5} more' if len(paths) > 5 else ''}"
+        for word, paths in lists.items()
+        if paths
+    )
+    raise ValueError(f"`{name}` must have the leaves of {wanted_name}; {listed or 'two paths are written alike'}.")
+
+
+def copy_like(where: str, x: Any, like: Any, *, allow_rounding: bool = False, memory_kind: str | None = None) -> Any:
+    """Return a copy of x with the dtype and the sharding of `like`, in the kind of memory that is asked for."""
+    inexact = jnp.issubdtype(like.dtype, jnp.inexact)
+    x = x if hasattr(x, "dtype") else np.asarray(x, like.dtype if inexact and not is_code(like.dtype) else None)
+    if x.shape != like.shape:
+        raise ValueError(f"{where} must have shape {like.shape}, got {x.shape}. Nothing is broadcast or reshaped.")
+    if inexact or jnp.issubdtype(x.dtype, jnp.inexact):
+        _check_dtype(where, x.dtype, like.dtype, allow_rounding)
+    elif x.dtype != like.dtype:
+        raise TypeError(f"{where} must be {like.dtype}, got {x.dtype}.")
+    if jnp.issubdtype(like.dtype, jax.dtypes.extended):  # keys of random numbers
+        return jax.device_put(jnp.copy(x), like.sharding)
+    if isinstance(like, jax.Array) and not like.committed:  # free to follow what it is used with
+        return jnp.array(np.asarray(x, like.dtype), copy=True)
+    in_place = isinstance(x, jax.Array) and x.dtype == like.dtype
+    copied = jnp.array(x, copy=True) if in_place else np.array(x, like.dtype)
+    sharding = getattr(like, "sharding", None)
+    if sharding is not None and memory_kind is not None:
+        sharding = sharding.with_memory_kind(memory_kind)
+    return jax.device_put(copied, sharding)
+
+
+def no_codes(owner: str, contents: Contents) -> None:
+    """Refuse moments that are kept in fewer than 32 bits: they are codes, and need not be the numbers."""
+    for item in contents.items:
+        if item.field not in ("", "count") and is_code(item.value.dtype):
+            raise TypeError(codes_message(f"`{item.field}` at {name_of(item.parameter)}", item.value.dtype, owner))
+
+
+def is_code(dtype: Any) -> bool:
+    """Whether arrays of this dtype stand for moments without being their numbers."""
+    return not jnp.issubdtype(dtype, jnp.inexact) or jnp.finfo(dtype).bits < 32
+
+
+def codes_message(where: str, dtype: Any, owner: str) -> str:
+    """Say that codes can't be calculated with, and what to do."""
+    return (
+        f"{where} is kept in {dtype} in {owner}, and codes can't be copied for numbers or calculated with. "
+        "compression.decompress makes float32 of them, and compression.recompress the way back."
+    )
+
+
+def whole(count: Any) -> Any:
+    """Return a number of steps, or one for each member of an ensemble, or refuse it."""
+    number = np.asarray(count)
+    numeric = number.dtype.kind in "iuf"
+    if not numeric or not ((number >= 0) & (number < 2**31) & (number == np.floor(number))).all():
+        raise ValueError(f"`count` must be a whole number of steps in [0, 2**31), got {count!r}.")
+    return int(number) if number.shape == () else number.astype(np.int32)
+
+
+def _check_dtype(where: str, given: Any, wanted: Any, allow_rounding: bool) -> None:
+    if given == wanted:
+        return
+    if not jnp.issubdtype(given, jnp.inexact):
+        raise TypeError(codes_message(where, given, "`moments`"))
+    if not jnp.issubdtype(wanted, jnp.inexact):
+        raise TypeError(codes_message(where, wanted, "`state`"))
+    if jnp.issubdtype(given, jnp.complexfloating) != jnp.issubdtype(wanted, jnp.complexfloating):
+        raise TypeError(
+            f"{where} must be {wanted}, got {given}: PyTorch keeps a mean square for each part of a complex number, "
+            "optax one for both. Build the optimizer with the same rule (dialects.torch_rmsprop has PyTorch's)."
+        )
+    if jnp.promote_types(given, wanted) != wanted and not allow_rounding:
+        raise TypeError(
+            f"{where} must fit {wanted}, got {given}, which would be rounded. Moments are float64 for float64 "
+            "parameters under jax.enable_x64; or allow it, where there is an `allow_rounding`."
+        )

@@ -1,0 +1,81 @@
+"""Say in words, before the first step, what a run that moves to another optimizer goes on with."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from rmsprop_optax import _checks
+from rmsprop_optax.checkpoint.adapting import adapt
+
+__all__ = ["preview"]
+
+
+def preview(
+    old_state: Any,
+    tx: optax.GradientTransformation,
+    params: optax.Params,
+    *,
+    old_tx: optax.GradientTransformation | None = None,
+    gradients: optax.Updates | None = None,
+    learning_rate: jax.typing.ArrayLike | None = None,
+    count: Any = None,
+    allow_rounding: bool = False,
+) -> str:
+    r"""Return in words what :func:`adapt` would do with a state, or why it would refuse it and what to write instead.
+
+    With gradients, also the largest difference between the next updates of the old and of the new optimizer:
+
+    .. math::
+        \max_i |u_i - u'_i| \quad\text{beside}\quad \max_i |u_i|
+
+    Args:
+      old_state: The state to go on from, as for :func:`adapt`.
+      tx: The transformation that carries on.
+      params: The parameters.
+      old_tx: The transformation that made `old_state`; needed with `gradients`.
+      gradients: One recorded gradient, like `params`. None compares no updates.
+      learning_rate: As for :func:`adapt`.
+      count: As for :func:`adapt`.
+      allow_rounding: As for :func:`adapt`.
+
+    Returns:
+      Some lines of text, to print.
+
+    Raises:
+      ValueError: `gradients` without `old_tx`.
+      TypeError: `tx` or `old_tx` is not a transformation.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> from rmsprop_optax import checkpoint, rmsprop
+      >>> params, old = {"w": jnp.ones(2)}, optax.rmsprop(0.1)
+      >>> print(checkpoint.preview(old.init(params), rmsprop(0.1), params, old_tx=old, gradients=params))
+      continued (goes on as it was): 0/nu
+      The next update differs by at most 0; the largest element of the old one is 0.316.
+    """
+    _checks.transformation("tx", tx)
+    if gradients is not None and old_tx is None:
+        raise ValueError("`gradients` needs `old_tx`, the transformation that made `old_state`, to compare updates.")
+    try:
+        state, report = adapt(
+            old_state, tx, params, learning_rate=learning_rate, count=count, allow_rounding=allow_rounding
+        )
+    except (TypeError, ValueError) as error:
+        return f"refused: {error}"
+    if gradients is None:
+        return str(report)
+    _checks.transformation("old_tx", old_tx)
+    old_update, _ = optax.with_extra_args_support(old_tx).update(gradients, old_state, params)
+    new_update, _ = optax.with_extra_args_support(tx).update(gradients, state, params)
+    difference = _largest(jax.tree.map(lambda a, b: jnp.asarray(a) - jnp.asarray(b), old_update, new_update))
+    return (
+        f"{report}\nThe next update differs by at most {difference:.3g}; the largest element of the old one is "
+        f"{_largest(old_update):.3g}."
+    )
+
+
+def _largest(tree: Any) -> float:
+    return max((float(np.max(np.abs(leaf), initial=0)) for leaf in jax.tree.leaves(tree)), default=0.0)
