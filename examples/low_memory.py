@@ -81,13 +81,13 @@ def train(name, text, characters, steps, seed):
         params, state, loss = step(params, state, text[starts + np.arange(LENGTH + 1)])
         losses.append(loss)
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
-    kept = {
+    trees = {
         "parameters": params,
         "low halves": getattr(state, "low", ()),
         "nu": optax.tree.get(state, "nu"),
         "gradients": params,  # they have the parameters' dtype
     }
-    return np.array(losses), {part: sum(x.nbytes for x in jax.tree.leaves(tree)) / size for part, tree in kept.items()}
+    return np.array(losses), {part: sum(x.nbytes for x in jax.tree.leaves(tree)) / size for part, tree in trees.items()}
 
 
 def draw(curves, sizes):

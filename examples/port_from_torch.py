@@ -1,6 +1,6 @@
 """Move a run from PyTorch to Flax in the middle: weights, statistics, momentum and schedule.
 
-A classifier of handwritten digits is trained with torch.optim.RMSprop under a schedule, and its gradients are kept.
+A classifier of handwritten digits is trained with torch.optim.RMSprop under a schedule, and its gradients are recorded.
 Half way, weights and optimizer move to Flax, and both go on along the same gradients. The picture in --out shows both
 paths, and what becomes of a run that moves its weights alone. Where Keras is installed, a run of its RMSprop moves,
 too. Runs in seconds on two cores.

@@ -22,7 +22,7 @@ hypothesis.settings.register_profile("same", derandomize=True, max_examples=40, 
 hypothesis.settings.register_profile("search", max_examples=1000, deadline=None)
 hypothesis.settings.load_profile("same")
 
-collect_ignore_glob = ["benchmarks/*.py", "carried/*.py", "golden/*.py"]  # scripts, whose doctests nobody wrote
+collect_ignore_glob = ["benchmarks/*.py", "recorded/*/*.py"]  # scripts, whose doctests nobody wrote
 
 if not hasattr(jax, "enable_x64"):  # before jax 0.8
     from jax.experimental import enable_x64

@@ -20,7 +20,7 @@ def files():
 
 
 def only_rmsprop(cases):
-    """Keep the cases of rmsprop. What names no optimizer is kept whole, and absl wants at least one case."""
+    """Keep the cases of rmsprop. What names no optimizer stays whole, and absl wants at least one case."""
     cases = list(cases)
     if not all(isinstance(case, dict) and "opt_name" in case for case in cases):
         return cases

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from kit import training
 
 import rmsprop_optax
 
@@ -25,16 +26,9 @@ def row(label):
     return register
 
 
-def steps(make, grads, params=None, **options):
+def steps(make, grads, **options):
     """Return the updates of a series of gradients (first axis) at learning rate 1, and the last state."""
-    tx = make(1.0, **options)
-    state = tx.init(jnp.zeros_like(grads[0]) if params is None else params)
-
-    def step(state, g):
-        updates, state = tx.update(g, state)
-        return state, updates
-
-    state, updates = jax.jit(lambda state, grads: jax.lax.scan(step, state, grads))(state, grads)
+    updates, state = training.updates(make(1.0, **options), grads)
     return -updates, state
 
 

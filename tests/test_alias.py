@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from kit.trees import furthest
+from kit.two_leaves import PARAMS, gradients, stepped, train
 
 from rmsprop_optax import rmsprop
 
@@ -20,28 +22,6 @@ STOCK_OPTIONS = [
         ({}, {"centered": True}, {"bias_correction": True}),
     )
 ]
-PARAMS = {"w": jnp.full((2, 3), 2.0), "b": jnp.full((3,), -1.0)}
-
-
-def gradients(steps, seed=0, params=PARAMS):
-    rng = np.random.default_rng(seed)
-    return [jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), p.dtype), params) for _ in range(steps)]
-
-
-def train(tx, grads, params=PARAMS, state=None):
-    """Return the parameters after each step on recorded gradients, and the last state."""
-    state = tx.init(params) if state is None else state
-    update, steps = jax.jit(tx.update), []
-    for g in grads:
-        updates, state = update(g, state, params)
-        params = optax.apply_updates(params, updates)
-        steps.append(params)
-    return steps, state
-
-
-def furthest(ours, theirs):
-    pairs = zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
-    return max(float(jnp.max(jnp.abs(a - b))) for a, b in pairs)
 
 
 def test_the_first_nine_arguments_are_optax_s_in_order_and_with_its_defaults():
@@ -73,10 +53,6 @@ def test_positional_arguments_mean_what_they_mean_to_optax():
     arguments = (0.01, 0.95, 1e-6, 0.5, False, False, 0.8, True, True)
     (ours, _), (theirs, _) = (train(make(*arguments), gradients(5)) for make in (rmsprop, optax.rmsprop))
     assert furthest(ours, theirs) <= 1e-6
-
-
-def stepped(count):
-    return jnp.where(count < 5, 0.1, 0.01)
 
 
 @pytest.mark.parametrize("nesterov", [False, True])

@@ -1,4 +1,7 @@
-"""The package is a short spine with satellites: which file may import which, how long files are, what import loads."""
+"""The package is a short spine with satellites: which file may import which, how long files are, what import loads.
+
+And no test imports a test: what two of them need is in tests/kit.
+"""
 
 import ast
 import os
@@ -10,10 +13,18 @@ import pytest
 
 from rmsprop_optax import dialects
 
-PACKAGE = pathlib.Path(__file__).parent.parent / "rmsprop_optax"
+TESTS = pathlib.Path(__file__).parent
+PACKAGE = TESTS.parent / "rmsprop_optax"
 FILES = {path.relative_to(PACKAGE).as_posix().removesuffix(".py"): path for path in PACKAGE.rglob("*.py")}
 DIALECTS = {key for key, row in dialects.ROWS.items() if row.function}  # a file each, named by its key
 ROW = {"alias", "dialects.row"}  # what a row is made of
+SOURCE = {  # what another framework's files are read with
+    "checkpoint.converting",
+    "checkpoint.filling",
+    "checkpoint.hyperparameters",
+    "checkpoint.statistics",
+    "dialects",
+}
 ARROWS = {
     "__init__": {
         "alias",
@@ -43,32 +54,37 @@ ARROWS = {
     "dialects/complex_numbers": {"_checks", "moments"},
     "checkpoint/__init__": {
         "checkpoint.adapting",
-        "checkpoint.pytorch",
+        "checkpoint.keras",
+        "checkpoint.optax",
+        "checkpoint.previewing",
         "checkpoint.restoring",
-        "checkpoint.stock",
-        "checkpoint.tensorflow",
+        "checkpoint.tf1",
+        "checkpoint.torch",
     },
-    "checkpoint/adapting": {"_checks", "checkpoint.restoring", "checkpoint.states", "checkpoint.variance"},
-    "checkpoint/stock": {"_checks", "checkpoint.restoring", "checkpoint.states", "checkpoint.variance"},
-    "checkpoint/restoring": {"_checks", "checkpoint.states"},
-    "checkpoint/pytorch": {
-        "checkpoint.conversion",
-        "checkpoint.hyperparameters",
-        "checkpoint.restoring",
-        "checkpoint.states",
+    "checkpoint/contents": {"moments", "transform"},
+    "checkpoint/filling": {"checkpoint.contents"},
+    "checkpoint/restoring": {"_checks", "moments", "checkpoint.contents", "checkpoint.filling"},
+    "checkpoint/adapting": {
+        "_checks",
+        "moments",
+        "checkpoint.contents",
+        "checkpoint.filling",
         "checkpoint.variance",
-        "dialects",
     },
-    "checkpoint/tensorflow": {
-        "checkpoint.conversion",
-        "checkpoint.hyperparameters",
-        "checkpoint.restoring",
+    "checkpoint/previewing": {"_checks", "checkpoint.adapting"},
+    "checkpoint/optax": {
+        "_checks",
+        "checkpoint.adapting",
+        "checkpoint.contents",
+        "checkpoint.filling",
         "checkpoint.variance",
-        "dialects",
     },
-    "checkpoint/conversion": {"checkpoint.states"},
+    "checkpoint/torch": SOURCE | {"checkpoint.contents", "checkpoint.variance"},
+    "checkpoint/keras": SOURCE,
+    "checkpoint/tf1": SOURCE - {"dialects"},
+    "checkpoint/statistics": {"checkpoint.converting", "checkpoint.variance"},
+    "checkpoint/converting": {"checkpoint.contents"},
     "checkpoint/hyperparameters": {"dialects"},
-    "checkpoint/states": {"_checks", "transform"},
     "checkpoint/variance": set(),
     "recipes/__init__": {"recipes.agents", "recipes.networks"},
     "recipes/agents": {"_checks", "_value", "dialects", "dialects.clipping", "recipes._schedules"},
@@ -140,6 +156,12 @@ def test_files_and_functions_stay_short(name):
             lines = source.splitlines()[first[0].lineno - 1 : node.end_lineno]
             code = [line for line in lines if line.strip() and not line.strip().startswith("#")]
             assert len(code) <= 40, node.name
+
+
+@pytest.mark.parametrize("path", sorted(TESTS.rglob("test_*.py")), ids=lambda path: path.stem)
+def test_no_test_imports_a_test(path):
+    _, top, lazy = imports(path)
+    assert not (top | lazy) & {other.stem for other in TESTS.rglob("test_*.py")}
 
 
 def test_importing_the_package_loads_no_framework_and_no_plotting():

@@ -8,8 +8,8 @@ import optax
 import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from storing import by_path
-from test_alias import PARAMS, gradients, stepped, train
+from kit.storing import by_path
+from kit.two_leaves import PARAMS, gradients, make, stepped, train
 
 from rmsprop_optax import checkpoint, rmsprop, scale_by_rms
 
@@ -23,10 +23,6 @@ OPTIONS = {
     "decayed": {"learning_rate": stepped, "momentum": 0.9, "weight_decay": 0.1},
 }
 MASK = {"w": True, "b": False}
-
-
-def make(**options):
-    return rmsprop(**({"learning_rate": 0.01} | options))
 
 
 def injected(**options):
@@ -48,7 +44,7 @@ WRAPPED = {
 def plain_moments(state):
     """Put the moments of a state into plain trees with optax's own functions, not with ours."""
     moments = {}
-    for name in ("nu", "mu", "trace"):
+    for name in ("nu", "variance", "mu", "trace"):
         for path, tree in optax.tree.get_all_with_path(state, name):
             owners = [getattr(key, "tuple_name", "") for key in path]
             if tree is not None and "ScaleByAdamState" not in owners:
@@ -75,7 +71,7 @@ def test_a_state_filled_by_name_goes_on_bit_for_bit_in_any_chain(wrapped, option
     goes_on, whole = (checkpoint.restore(tx.init(PARAMS), source) for source in (saved, middle[1]))
     chex.assert_trees_all_equal(whole, middle[1])
     if wrapped != "beside Adam":  # whose own moments are not in `saved`
-        for name in ("nu", "mu", "trace", "count"):
+        for name in ("nu", "variance", "mu", "trace", "count"):
             chex.assert_trees_all_equal(get_all(goes_on, name), get_all(middle[1], name))
     again = middle[0]
     for g in grads[3:]:
@@ -113,12 +109,12 @@ def test_what_was_given_stays_as_it_was_and_shares_no_buffer():
     _, state = train(tx, gradients(3))
     fresh = tx.init(PARAMS)
     numbers = {"nu": jax.tree.map(np.array, state[0].nu), "trace": jax.tree.map(np.array, state[2].trace)}
-    kept, before = jax.tree.map(np.copy, (numbers, state, fresh)), (numbers, state, fresh)
+    copies, before = jax.tree.map(np.copy, (numbers, state, fresh)), (numbers, state, fresh)
     step = jax.jit(tx.update, donate_argnums=1)
     for source in (numbers, state):
         step(gradients(1)[0], checkpoint.restore(fresh, source))
     step(gradients(1)[0], checkpoint.adapt(state, make(momentum=0.9, learning_rate=0.5), PARAMS)[0])
-    chex.assert_trees_all_equal(kept, jax.tree.map(np.asarray, before))
+    chex.assert_trees_all_equal(copies, jax.tree.map(np.asarray, before))
 
 
 def test_the_state_lands_where_init_put_it_and_a_scalar_stays_free_to_move():
@@ -126,9 +122,9 @@ def test_the_state_lands_where_init_put_it_and_a_scalar_stays_free_to_move():
     sharding = NamedSharding(mesh, P("x"))
     params = jax.device_put({"w": jnp.zeros((8, 2))}, sharding)
     moments = {"w": np.arange(16, dtype=np.float32).reshape(8, 2)}
-    state = checkpoint.restore(make(centered=True).init(params), {"nu": moments, "mu": moments})
-    assert state[0].nu["w"].sharding == state[0].mu["w"].sharding == sharding
-    assert np.array_equal(state[0].nu["w"], moments["w"])
+    state = checkpoint.restore(make(centered=True).init(params), {"variance": moments, "mu": moments})
+    assert state[0].variance["w"].sharding == state[0].mu["w"].sharding == sharding
+    assert np.array_equal(state[0].variance["w"], moments["w"])
     assert not checkpoint.restore(make().init(PARAMS), make().init(PARAMS))[0].nu["w"].committed
 
 

@@ -1,23 +1,23 @@
 """A run of PyTorch, timm, Stable-Baselines3, Keras 3 or TensorFlow 1 goes on here as if it had never stopped, and back.
 
 The runs are replayed on recorded gradients: from states that the libraries themselves wrote down in the middle of the
-golden trajectories, and with PyTorch itself where it is installed.
+recorded trajectories, and with PyTorch itself where it is installed.
 """
 
 import copy
 
-import golden_files
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from carried_files import carried
-from test_dialects import difference, from_function, in_our_terms
+from kit import library_states, training
+from kit.calls import from_function
+from kit.replaying import difference, in_our_terms, replay, state_difference
 
 from rmsprop_optax import checkpoint, dialects, rmsprop
 
-RUNS = [run for library in ("torch", "timm", "sb3", "keras3", "tf1") for run in carried(library)]
+RUNS = [run for library in ("torch", "timm", "sb3", "keras3", "tf1") for run in library_states.runs(library)]
 TOLERANCE = {"f": 2e-6, "d": 1e-12, "F": 2e-6, "D": 1e-12}
 
 
@@ -31,17 +31,6 @@ def moments_of(run, tx):
     return checkpoint.from_torch(run.state, names=list(run.case.params), tx=tx)
 
 
-def goes_on(run, tx, state):
-    """Replay the rest of a run, and return the parameters after each step."""
-    params, rest = jax.tree.map(jnp.asarray, run.case.trajectory[run.steps - 1]), []
-    update = jax.jit(tx.update)
-    for grads in run.case.grads[run.steps :]:
-        updates, state = update(jax.tree.map(jnp.asarray, grads), state, params)
-        params = optax.apply_updates(params, updates)
-        rest.append(jax.tree.map(np.asarray, params))
-    return rest, state
-
-
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.id)
 def test_an_imported_run_takes_the_path_of_the_uninterrupted_one(run):
     before = copy.deepcopy(run.state)
@@ -49,13 +38,10 @@ def test_an_imported_run_takes_the_path_of_the_uninterrupted_one(run):
         tx = from_function(run.case)
         params = jax.tree.map(jnp.asarray, run.case.trajectory[run.steps - 1])
         state = checkpoint.restore(tx.init(params), moments_of(run, tx))
-        rest, state = goes_on(run, tx, state)
-        moments = {name: jax.tree.map(np.asarray, optax.tree.get(state, name)) for name in ("nu", "mu", "trace")}
+        rest, state = replay(tx, run.case, state, run.steps)
     assert difference(rest, run.case.trajectory[run.steps :]) <= TOLERANCE[run.case.dtype.char]
-    for name, tree in in_our_terms(run.case).items():
-        for leaf, theirs in tree.items():
-            scale = np.max(np.abs(theirs), initial=0) or 1
-            assert np.max(np.abs(moments[name][leaf] - theirs), initial=0) <= run.case.tolerance["state"] * scale
+    assert all(optax.tree.get(state, name) is not None for name in in_our_terms(run.case))
+    assert state_difference(state, run.case) <= run.case.tolerance["state"]
     jax.tree.map(np.testing.assert_array_equal, run.state, before)
 
 
@@ -132,17 +118,13 @@ def test_a_run_of_torch_goes_on_here_for_4_steps_and_then_in_torch_again(options
         tx = dialects.torch_rmsprop(lambda t: 0.02 * 0.5 ** (t // 4), **NUMBERS, **options)
         params = jax.tree.map(jnp.asarray, to_jax(path[-1]))
         state = checkpoint.restore(tx.init(params), checkpoint.from_torch(state_dict, to_jax, tx=tx))
-        update, here = jax.jit(tx.update), []
-        for g in grads[4:8]:
-            updates, state = update(jax.tree.map(jnp.asarray, to_jax(g)), state, params)
-            params = optax.apply_updates(params, updates)
-            here.append(params)
+        here, state = training.path(tx, [jax.tree.map(jnp.asarray, to_jax(g)) for g in grads[4:8]], params, state)
         assert apart(here, [to_jax(weights) for weights in uninterrupted[4:8]]) <= TOLERANCE[np.dtype(dtype).char]
 
         torch = pytest.importorskip("torch")
         fresh = torch_run(dtype, options, 0, grads)[1]
         back = checkpoint.to_torch(state, fresh, path[-1], to_jax, as_tensor=torch.as_tensor)
-    params = jax.tree.map(np.array, params)
+    params = jax.tree.map(np.array, here[-1])
     weights = {
         "conv.weight": params["conv"]["kernel"].transpose(3, 2, 0, 1),
         "conv.bias": params["conv"]["bias"],
@@ -184,10 +166,10 @@ def test_tensors_in_half_precision_become_float32_and_so_does_their_variance(dty
     weight.grad = torch.tensor([0.1, 0.2, 0.3], dtype=weight.dtype)
     optimizer.step()
     moments, theirs = checkpoint.from_torch(optimizer.state_dict()), optimizer.state_dict()["state"][0]
-    assert moments["nu"]["0"].dtype == np.float32
+    assert moments["variance"]["0"].dtype == np.float32
     assert np.array_equal(moments["mu"]["0"], theirs["grad_avg"].float().numpy())
     wide = theirs["square_avg"].double() - theirs["grad_avg"].double() ** 2
-    assert np.array_equal(moments["nu"]["0"], wide.float().numpy())
+    assert np.array_equal(moments["variance"]["0"], wide.float().numpy())
 
 
 def test_a_run_in_float64_goes_on_in_float32_where_that_is_allowed():
@@ -242,8 +224,7 @@ def test_keras_variables_are_read_by_path_in_order_and_by_number():
 @pytest.mark.parametrize("suffix", ["weights.h5", "keras"])
 def test_a_file_of_keras_is_read_with_h5py(suffix):
     h5py, zipfile = pytest.importorskip("h5py"), pytest.importorskip("zipfile")
-    folder = golden_files.FOLDER.parent / "carried"
-    file = folder / f"model.{suffix}"
+    file = library_states.FOLDER / f"model.{suffix}"
     weights = zipfile.ZipFile(file).open("model.weights.h5") if suffix == "keras" else file
     with h5py.File(weights) as content:
         tx = dialects.keras_rmsprop(0.01, momentum=0.9, centered=True)
@@ -252,4 +233,4 @@ def test_a_file_of_keras_is_read_with_h5py(suffix):
         assert moments["count"] == 3
         assert np.array_equal(moments["trace"]["dense/kernel"], -by_hand["4"][()])
         expected = by_hand["3"][()] - np.square(by_hand["7"][()], dtype=np.float64)
-        np.testing.assert_allclose(moments["nu"]["dense/bias"], expected, rtol=1e-6)
+        np.testing.assert_allclose(moments["variance"]["dense/bias"], expected, rtol=1e-6)

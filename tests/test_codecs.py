@@ -147,15 +147,15 @@ def test_bfloat16_is_right_on_average():
 
 
 def follow(codec, decay, gradients, shape, steps, counted=lambda t: 1.0):
-    """Average squares through a codec; return the average kept, the true one, and the sum of r used over r true."""
+    """Average squares through a codec; return the average stored, the true one, and the sum of r used over r true."""
     rest = np.float32(1 - decay)
 
     def step(carry, t):
-        kept, true, total = carry
+        stored, true, total = carry
         g = gradients(t)
-        used, true = kept - rest * kept + rest * g * g, true - rest * true + rest * g * g
-        kept = codec.decode(codec.encode(used, dither(used, jnp.uint32(0), t + 1)))
-        return (kept, true, total + counted(t) * jnp.sqrt(used / true)), None
+        used, true = stored - rest * stored + rest * g * g, true - rest * true + rest * g * g
+        stored = codec.decode(codec.encode(used, dither(used, jnp.uint32(0), t + 1)))
+        return (stored, true, total + counted(t) * jnp.sqrt(used / true)), None
 
     carry = (jnp.ones(shape), jnp.ones(shape), jnp.zeros(shape))
     return map(np.asarray, jax.jit(lambda carry: jax.lax.scan(step, carry, jnp.arange(steps))[0])(carry))
@@ -164,17 +164,17 @@ def follow(codec, decay, gradients, shape, steps, counted=lambda t: 1.0):
 @pytest.mark.parametrize(("codec", "within", "most"), [(RmsByte(), 0.04, 3.0), (BFloat16(), 0.01, 0.3)], ids=str)
 @pytest.mark.parametrize(("decay", "steps"), [(0.9, 300), (0.99, 3000), (0.999, 20000)])
 def test_without_gradients_the_average_falls_at_its_rate(codec, within, most, decay, steps):
-    kept, true, _ = follow(codec, decay, lambda t: jnp.zeros(512), 512, steps)
-    ratio = np.log(kept / true) / 2  # nothing pulls it back, so an element walks; all of them together do not drift
+    stored, true, _ = follow(codec, decay, lambda t: jnp.zeros(512), 512, steps)
+    ratio = np.log(stored / true) / 2  # nothing pulls it back, so an element walks; all of them together do not drift
     assert abs(ratio.mean()) < within * abs(np.log(true[0]) / 2)
     assert np.abs(ratio).max() < most
 
 
 def test_without_gradients_the_byte_ends_at_its_smallest_code_and_bfloat16_at_zero():
-    kept, _, _ = follow(RmsByte(), 0.9, lambda t: jnp.zeros(64), 64, 1500)
-    assert (kept == 2.0**-92).all()
-    kept, _, _ = follow(BFloat16(), 0.9, lambda t: jnp.zeros(64), 64, 1500)
-    assert (kept < 1e-37).all()
+    stored, _, _ = follow(RmsByte(), 0.9, lambda t: jnp.zeros(64), 64, 1500)
+    assert (stored == 2.0**-92).all()
+    stored, _, _ = follow(BFloat16(), 0.9, lambda t: jnp.zeros(64), 64, 1500)
+    assert (stored < 1e-37).all()
 
 
 @pytest.mark.parametrize(("codec", "low", "high"), [(RmsByte(), 0.9, 1.12), (BFloat16(), 0.97, 1.03)], ids=str)

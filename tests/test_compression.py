@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from bitwise import same
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from optimizers import furthest
-from storing import through_msgpack, through_numpy, through_orbax, through_pickle
+from kit import training
+from kit.storing import through_msgpack, through_numpy, through_orbax, through_pickle
+from kit.trees import furthest, same
 
 from rmsprop_optax import compression, rmsprop, scale_by_rms
 from rmsprop_optax.compression import BFloat16, CompressedState, RmsByte, SignedByte, compressed, decompress, recompress
@@ -57,12 +57,7 @@ def gradients(steps, params=PARAMS, seed=0):
 
 
 def train(tx, grads, params=PARAMS, state=None):
-    """Return the parameters and the state after the last step."""
-    state, update = tx.init(params) if state is None else state, jax.jit(tx.update)
-    for g in grads:
-        updates, state = update(g, state, params)
-        params = optax.apply_updates(params, updates)
-    return params, state
+    return training.train(tx, grads, params, state)
 
 
 @rows
@@ -91,10 +86,10 @@ def test_the_state_is_plain_arrays_in_the_codecs_dtypes_whose_types_never_change
     packed, bare = compressed(tx, **codecs), tx.init(PARAMS)
     state = packed.init(PARAMS)
     for name, codec in codecs.items():
-        kept = [tree for _, tree in optax.tree.get_all_with_path(state, name)]
+        coded = [tree for _, tree in optax.tree.get_all_with_path(state, name)]
         whole = [tree for _, tree in optax.tree.get_all_with_path(bare, name)]
-        assert jax.tree.map(jnp.shape, kept) == jax.tree.map(jnp.shape, whole)
-        assert {leaf.dtype for leaf in jax.tree.leaves(kept)} == {jnp.dtype(codec.dtype)}
+        assert jax.tree.map(jnp.shape, coded) == jax.tree.map(jnp.shape, whole)
+        assert {leaf.dtype for leaf in jax.tree.leaves(coded)} == {jnp.dtype(codec.dtype)}
     _, after = packed.update(gradients(1)[0], state, PARAMS)
     assert jax.tree.map(jax.typeof, state) == jax.tree.map(jax.typeof, after)
     assert after.dither_count == 1

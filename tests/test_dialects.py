@@ -4,35 +4,22 @@ import collections
 import dataclasses
 import inspect
 import pickle
-import re
 
 import chex
-import golden_files
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import reference
-from golden_files import Case
-from test_golden import NOT_COVERED, difference, in_our_terms, replay, why_not
+from kit import reference, training, trajectories
+from kit.calls import from_function, from_row, row_of
+from kit.replaying import NOT_COVERED, difference, replay, state_difference, why_not
+from kit.trajectories import Case
 
 from rmsprop_optax import Variant, dialects, rmsprop
 from rmsprop_optax.dialects import ROWS, VARIANTS
 
-ROW_OF = {  # from a recorded library, or a class of its, to our row
-    "keras3": "keras", "tf_keras": "keras", "keras224": "keras_2_2",
-    "chainer.optimizers.RMSpropGraves": "graves",
-    "mindspore.experimental.optim.RMSprop": "mindspore_experimental",
-    "rmsprop": "jax_rmsprop", "rmsprop_momentum": "jax_rmsprop_momentum",
-}  # fmt: skip
 FUNCTIONS = {name: row for name, row in ROWS.items() if row.function}
-
-
-def row_of(case: Case) -> str:
-    if case.library == "mxnet" and case.hparams.get("centered"):
-        return "mxnet_centered"
-    return ROW_OF.get(case.impl) or ROW_OF.get(case.library) or case.library
 
 
 REFUSED = "optax ignores nesterov without momentum; here it is refused"
@@ -44,62 +31,12 @@ def reason(case: Case) -> str | None:
     return why_not(case) or (REFUSED if ignored else None)
 
 
-ALL = golden_files.cases()
+ALL = trajectories.cases()
 CLAIMED = [case for case in ALL if reason(case) is None]
 
 
-def numbers(case: Case) -> dict[str, object]:
-    """Return the recorded arguments, those that the library rounds to float32 rounded.
-
-    Defaults stay away, and their cases have Python numbers. The others have arrays, which share compiled steps; a
-    number that is 0, and so may decide structure, stays Python's.
-    """
-    row, hparams = ROWS[row_of(case)], dict(case.hparams)
-    hparams.pop(row.arguments["learning_rate"], None)
-    for ours in case.rounded - {"lr"}:
-        if ours in row.arguments:
-            theirs = row.arguments[ours]
-            number = hparams.get(theirs, row.defaults.get(ours))
-            if number is not None:
-                hparams[theirs] = float(np.float32(number))
-    if case.hparams:
-        hparams = {k: jnp.asarray(v) if type(v) is float and v else v for k, v in hparams.items()}
-    return hparams
-
-
-def from_function(case: Case) -> optax.GradientTransformation:
-    """Call the dialect as the library was called."""
-    row, hparams = ROWS[row_of(case)], numbers(case)
-    if hook := hparams.pop("hook", None):
-        hparams["weight_decay"] = float(re.fullmatch(r"WeightDecay\((.*)\)", hook)[1])
-    if clip := hparams.pop("__clip", None):
-        kinds = {"global_norm": optax.clip_by_global_norm, "value": optax.clip}
-        hparams["grad_clip"] = kinds[clip[0]](clip[1])
-    rates = jnp.asarray(case.learning_rates)
-    hparams[row.arguments["learning_rate"]] = lambda count: rates[count]
-    return getattr(dialects, row.function)(**hparams)
-
-
-def from_row(case: Case) -> optax.GradientTransformation:
-    """Build the optimizer from the row alone: its names, its defaults and its switches."""
-    row, hparams = ROWS[row_of(case)], numbers(case)
-    ours = dict(row.defaults) | dict(row.fixed)
-    ours |= {name: hparams[theirs] for name, theirs in row.arguments.items() if theirs in hparams}
-    rates = jnp.asarray(case.learning_rates)
-    ours["learning_rate"] = lambda count: rates[count]
-    ours = {k: v for k, v in ours.items() if not (k in ("momentum", "weight_decay") and v == 0)}
-    switches = vars(row.variant) | {k: hparams[v] for k, v in row.set_by.items() if v in hparams}
-    switches.pop("complex_pairs")
-    links = []
-    if "clipvalue" in hparams:
-        links.append(optax.clip(hparams["clipvalue"]))
-    if "clipnorm" in hparams:  # of Keras 2.2: of all gradients together
-        links.append(optax.clip_by_global_norm(hparams["clipnorm"]))
-    return optax.chain(*links, rmsprop(**ours, **switches))
-
-
 def marked(case):
-    """Leave the libraries without a function here, which test_golden.py replays by `rmsprop`, to the full matrix."""
+    """Leave to the full matrix the libraries that have no function here: test_trajectories.py replays them."""
     return pytest.param(case, id=case.id, marks=[] if ROWS[row_of(case)].function else [pytest.mark.full])
 
 
@@ -108,19 +45,9 @@ def test_the_dialect_called_as_the_library_was_replays_its_trajectory(case):
     row = ROWS[row_of(case)]
     with jax.enable_x64(True):
         ours, state = replay(from_function(case) if row.function else from_row(case), case)
-        moments = {name: jax.tree.map(np.asarray, optax.tree.get(state, name)) for name in ("nu", "mu", "trace")}
     assert all(a[k].dtype == case.dtype for a in ours for k in a)
     assert difference(ours, case.trajectory) <= case.tolerance["params"]
-    for name, leaf, mine, theirs in moments_beside(case, moments):
-        scale = np.max(np.abs(theirs), initial=0) or 1
-        assert np.max(np.abs(mine - theirs), initial=0) <= case.tolerance["state"] * scale, (name, leaf)
-
-
-def moments_beside(case, moments):
-    recorded = in_our_terms(case)
-    for name in recorded.keys() & {name for name, tree in moments.items() if tree is not None}:
-        for leaf, theirs in recorded[name].items():
-            yield name, leaf, moments[name][leaf], theirs
+    assert state_difference(state, case) <= case.tolerance["state"]
 
 
 def test_every_recorded_case_is_claimed_or_has_a_reason():
@@ -194,12 +121,7 @@ def test_a_variant_compares_and_hashes_and_is_not_taken_for_a_schedule():
 def path(tx, grads, params=1.0):
     """Return the parameters after each step."""
     params = jnp.asarray(params)
-    state, update, steps = tx.init(params), jax.jit(tx.update), []
-    for g in grads:
-        updates, state = update(jnp.asarray(g, params.dtype), state, params)
-        params = optax.apply_updates(params, updates)
-        steps.append(params)
-    return np.array(steps)
+    return np.array(training.path(tx, [jnp.asarray(g, params.dtype) for g in grads], params)[0])
 
 
 GRADS = np.random.default_rng(0).normal(size=10)
@@ -333,14 +255,14 @@ def test_complex_leaves_of_pytorch_keep_arrays_of_their_shape_through_none_nnx_a
     params = {"z": jnp.array([1 + 1j, 2.0], jnp.complex64), "w": jnp.ones(3)}
     tx = dialects.torch_rmsprop(0.1, momentum=0.9, centered=True)
     state = tx.init(params)
-    assert jax.tree.structure(optax.tree.get(state, "nu")) == jax.tree.structure(params)
+    assert jax.tree.structure(optax.tree.get(state, "variance")) == jax.tree.structure(params)
     _, state = tx.update(params, state, params)
-    for name in ("nu", "mu", "trace"):
+    for name in ("variance", "mu", "trace"):
         chex.assert_trees_all_equal_shapes_and_dtypes(optax.tree.get(state, name), params)
     updates, after = jax.jit(tx.update)({"z": None, "w": jnp.ones(3)}, state)
     assert updates["z"].dtype == jnp.complex64
     assert jnp.array_equal(updates["z"], jnp.zeros(2))
-    assert jnp.array_equal(optax.tree.get(after, "nu")["z"], optax.tree.get(state, "nu")["z"])
+    assert jnp.array_equal(optax.tree.get(after, "variance")["z"], optax.tree.get(state, "variance")["z"])
 
     nnx = pytest.importorskip("flax.nnx")
 

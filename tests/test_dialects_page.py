@@ -1,16 +1,17 @@
 """docs/dialects.md says what the rows say: its tables are made from them, and its script draws its figures."""
 
 import importlib.util
+import pathlib
 import re
 import subprocess
 import sys
 
 import pytest
-from test_docs import ROOT
 
 from rmsprop_optax import dialects
 from rmsprop_optax.dialects import ROWS
 
+ROOT = pathlib.Path(__file__).parent.parent
 SCRIPT, PAGE = ROOT / "docs" / "dialects.py", ROOT / "docs" / "dialects.md"
 
 

@@ -9,6 +9,7 @@ import sys
 import tomllib
 
 import pytest
+from kit.rows import rows
 
 import rmsprop_optax
 
@@ -60,10 +61,10 @@ def test_the_links_and_pictures_of_a_page_exist(page):
         assert target.startswith("http") or (page.parent / target).exists(), target
 
 
-SLOW = {"low_memory.py", "nnx_diagnostics.py", "sweep.py"}
+SLOW = {"char_rnn.py", "low_memory.py", "nnx_diagnostics.py", "note_claims.py", "sweep.py"}
 
 
-@pytest.mark.parametrize("example", [pytest.param(e, marks=[pytest.mark.full] * (e in SLOW)) for e in EXAMPLES])
+@pytest.mark.parametrize("example", rows(EXAMPLES, EXAMPLES.keys() - SLOW))
 def test_an_example_runs(example, tmp_path):
     needs(example)
     assert run([EXAMPLES[example], *QUICK.get(example, [])], tmp_path).strip()

@@ -8,15 +8,15 @@ import inspect
 import json
 import re
 
-import golden_files
 import jax
 import numpy as np
 import optax
 import pytest
-from golden import libraries, record
-from golden_files import Case
-from test_dialects import ROW_OF, from_function
-from test_golden import difference, replay
+from kit import trajectories
+from kit.calls import ROW_OF, from_function
+from kit.replaying import difference, replay
+from kit.trajectories import Case
+from recorded.trajectories import libraries, record
 
 from rmsprop_optax import dialects, rmsprop
 from rmsprop_optax.dialects import ROWS
@@ -75,7 +75,7 @@ def live(values):
 def needs(library):
     package = PACKAGES.get(library, library)
     if importlib.util.find_spec(package) is None:
-        pytest.skip(f"{package} is not installed; tests/golden/record.py says which version to compare with")
+        pytest.skip(f"{package} is not installed; tests/recorded/trajectories/record.py says which version")
 
 
 def fresh(library, hparams, dtype, complex_leaf=False):
@@ -234,13 +234,13 @@ def test_a_port_from_keras_follows_its_schedule_its_clipping_and_its_exclusion()
 
 
 def test_the_recorder_finds_a_case_that_differs_and_records_it_anew(tmp_path, monkeypatch, capsys):
-    recorded = json.loads((golden_files.FOLDER / "optax.json").read_text())
+    recorded = json.loads((trajectories.FOLDER / "optax.json").read_text())
     recorded["cases"] = [next(c for c in recorded["cases"] if c["dtype"] == dtype) for dtype in ("float32", "float64")]
     tampered = json.loads(json.dumps(recorded))
     tampered["cases"][1]["params"][7]["w"][2] += 1e-6
     file = tmp_path / "optax.json"
     file.write_text(json.dumps(tampered))
-    for module in (record, golden_files):
+    for module in (record, trajectories):
         monkeypatch.setattr(module, "FOLDER", tmp_path)
 
     assert record.main(["optax"]) == 1
@@ -259,4 +259,4 @@ def test_the_recorder_says_what_to_install(capsys):
     assert record.main(["torch", "timm", "--requirements"]) == 0
     assert capsys.readouterr().out == "torch==2.13.0 timm==1.0.31\n"
     assert set(record.REQUIREMENTS) == set(libraries.RUNNERS)
-    assert {file.stem for file in golden_files.FOLDER.glob("*.json")} >= set(record.REQUIREMENTS)
+    assert {file.stem for file in trajectories.FOLDER.glob("*.json")} >= set(record.REQUIREMENTS)

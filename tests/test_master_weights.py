@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from bitwise import same
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from storing import through_msgpack, through_orbax, through_pickle
+from kit import training
+from kit.storing import through_msgpack, through_orbax, through_pickle
+from kit.training import train
+from kit.trees import same
 
 from rmsprop_optax import rmsprop
 from rmsprop_optax.compression import (
@@ -33,17 +35,8 @@ INNER = {
 }
 
 
-def gradients(steps, seed=1):
-    rng = np.random.default_rng(seed)
-    return [jax.tree.map(lambda w: jnp.asarray(rng.normal(size=w.shape), jnp.bfloat16), WEIGHTS) for _ in range(steps)]
-
-
-def train(tx, grads, params, state=None):
-    state, update = tx.init(params) if state is None else state, jax.jit(tx.update)
-    for g in grads:
-        updates, state = update(g, state, params)
-        params = optax.apply_updates(params, updates)
-    return params, state
+def gradients(steps):
+    return training.gradients(steps, WEIGHTS, seed=1, dtype=jnp.bfloat16)
 
 
 @pytest.mark.parametrize("inner", INNER.values(), ids=INNER)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import reference
+from kit import reference
 
 from rmsprop_optax import recipes
 

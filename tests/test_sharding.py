@@ -1,6 +1,7 @@
 """Eight devices: the state is born with the parameters' shardings, keeps them, and moves no data."""
 
 import contextlib
+import itertools
 import re
 
 import jax
@@ -8,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from bitwise import same
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from optimizers import core_optimizers, every_optimizer, make, step
+from kit.optimizers import OPTIONS, core_optimizers, every_optimizer, make
+from kit.rows import rows
+from kit.training import step
+from kit.trees import same
 
 SPECS = {"w": P("x", "y"), "b": P("y"), "t": P(None, "x"), "r": P(), "s": P()}
 SHAPES = {"w": (8, 4), "b": (6,), "t": (3, 8), "r": (5,), "s": ()}
@@ -39,10 +42,12 @@ def assert_sharded_like(state, params):
                 assert leaf.sharding.is_equivalent_to(params[key].sharding, leaf.ndim), (name, key)
 
 
-@every_optimizer
+@core_optimizers
 @every_mesh
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("in_mesh", [False, True], ids=["bare", "in set_mesh"])
+@pytest.mark.parametrize(
+    ("dtype", "in_mesh"),
+    rows(itertools.product(["float32", "bfloat16"], [False, True]), [("float32", False), ("bfloat16", True)]),
+)
 def test_every_buffer_is_born_with_its_parameter_s_sharding_eagerly_and_compiled(name, axis_type, dtype, in_mesh):
     mesh, params = sharded(axis_type, dtype)
     tx = optimizer(name)
@@ -63,7 +68,7 @@ def test_eval_shape_of_init_carries_explicit_shardings(name):
 
 @core_optimizers
 @every_mesh
-@pytest.mark.parametrize("param", ["float32", "bfloat16"])
+@pytest.mark.parametrize("param", rows(["float32", "bfloat16"], ["bfloat16"]))
 def test_a_step_keeps_every_sharding_moves_no_data_and_is_traced_once(name, axis_type, param):
     _, params = sharded(axis_type, param)
     _, grads = sharded(axis_type, "float32", seed=1)
@@ -79,7 +84,7 @@ def test_a_step_keeps_every_sharding_moves_no_data_and_is_traced_once(name, axis
     assert len(traces) <= 2  # an Explicit mesh is part of a counter's type from the first step on
 
 
-@core_optimizers
+@pytest.mark.parametrize("name", rows(OPTIONS, ["plain", "everything"]))
 @every_mesh
 def test_sharded_equals_one_device(name, axis_type):
     _, params = sharded(axis_type)

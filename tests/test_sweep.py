@@ -386,6 +386,7 @@ def digits_start(key):
     return {"hidden": hidden, "out": out[:, :10]}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("make_tx", "octaves"), [(optax.sgd, (-4, 3)), (rmsprop, (-10, -2))])
 def test_on_the_digits_the_suggestion_beats_half_and_twice_from_fresh_seeds(make_tx, octaves):
     images, labels = load_digits(return_X_y=True)

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from bitwise import same
-from optimizers import at, gradients, train
+from kit.training import gradients, train
+from kit.trees import same
 
 from rmsprop_optax import checkpoint, diagnostics, rmsprop
 from rmsprop_optax.compression import (
@@ -48,8 +48,8 @@ OPTIMIZERS = {
 every_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
 
 
-def made_of(tx, params, steps=3, seed=0):
-    return train(tx, gradients(steps, params, seed), params)
+def made_of(tx, params):
+    return train(tx, gradients(3, params), params)
 
 
 @every_optimizer
@@ -152,9 +152,9 @@ def test_diagnostics_measure_master_weights(name):
     tx, start = OPTIMIZERS[name]
     grads = gradients(1, start)
     _, state = made_of(tx, start)
-    updates, state = tx.update(at(grads, 0), state, start)
+    updates, state = tx.update(grads[0], state, start)
     if "byte" in name:
         state = decompress(state, **BYTE)
-    step = diagnostics.measure(at(grads, 0), updates, state, start, 0.01)
+    step = diagnostics.measure(grads[0], updates, state, start, 0.01)
     assert step["all"]["root_nu"] > 0
     assert set(step["leaves"]) == {"w", "b/x"}

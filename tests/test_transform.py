@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import reference
+from kit import reference, training
 
 from rmsprop_optax import ScaleByRmsState, ScaleByRmsWithCountState, ScaleByStddevState, moments, scale_by_rms
 
@@ -22,14 +22,7 @@ VARIANTS = {
 
 def run(tx, grads):
     """Return the updates of a series of gradients (first axis), and the last state, as NumPy arrays."""
-    state = tx.init(grads[0])
-
-    def step(state, g):
-        updates, state = tx.update(g, state)
-        return state, updates
-
-    state, updates = jax.jit(lambda state, grads: jax.lax.scan(step, state, grads))(state, grads)
-    return jax.tree.map(np.asarray, (updates, state))
+    return jax.tree.map(np.asarray, training.updates(tx, grads))
 
 
 def second(state):

@@ -151,13 +151,13 @@ def _take_moments(old: Contents, new: Contents, learning_rate: Any, take: Callab
 
 def _moment(
     field: str, item: Item, parts: dict[str, Item], old: Contents, new: Contents, learning_rate: Any
-) -> tuple[Any, ...]:
+) -> tuple[Any, Item]:
     """Return a moment in the terms of the new state, and what it was made of."""
     if field in names.SECOND:
         return _second(field, item, parts, old, new)
     source = parts[field]
     if field != "trace" or old.lr_in_momentum == new.lr_in_momentum is not None:
-        _check_codes(source, item)
+        _check_codes(source, item, numbers=old.of_optax or new.of_optax)
         return source.value, source
     if old.lr_in_momentum is None or new.lr_in_momentum is None:
         if (old.lr_in_momentum, source.path) == (new.lr_in_momentum, item.path):
@@ -171,14 +171,15 @@ def _moment(
     return _reordered(source.value, learning_rate, new.lr_in_momentum), source
 
 
-def _second(field: str, item: Item, parts: dict[str, Item], old: Contents, new: Contents) -> tuple[Any, ...]:
+def _second(field: str, item: Item, parts: dict[str, Item], old: Contents, new: Contents) -> tuple[Any, Item]:
     """Return a mean square or a variance, and what it was made of."""
     same = field in parts and not (field == "nu" and old.of_optax != new.of_optax)
     source = parts.get(field) or parts["nu" if field == "variance" else "variance"]
     converts = (field == "nu" and "variance" in parts) or (field == "variance" and "nu" in parts and "mu" in parts)
-    _check_codes(source, item, calculated=converts)
+    numbers = old.of_optax or new.of_optax
+    _check_codes(source, item, calculated=converts, numbers=numbers)
     if converts:
-        _check_codes(parts["mu"], item, calculated=True)
+        _check_codes(parts["mu"], item, calculated=True, numbers=numbers)
     value = source.value
     if old.of_optax and not same:
         value = value.real if np.iscomplexobj(value) else value  # complex there, without an imaginary part
@@ -191,7 +192,7 @@ def _second(field: str, item: Item, parts: dict[str, Item], old: Contents, new: 
                 "one for both. Wrap optax's in optax.contrib.split_real_and_imaginary, or stay here."
             )
         value = value + 0j
-    return (value, source, parts["mu"]) if converts else (value, source)
+    return value, source
 
 
 def _reordered(trace: Any, learning_rate: Any, inside: bool | None) -> Any:
@@ -208,11 +209,13 @@ def _reordered(trace: Any, learning_rate: Any, inside: bool | None) -> Any:
     return (-rate * trace if inside else -trace / rate).astype(trace.dtype)
 
 
-def _check_codes(source: Item, item: Item, *, calculated: bool = False) -> None:
-    """Refuse codes, unless they are copied as they are."""
+def _check_codes(source: Item, item: Item, *, calculated: bool = False, numbers: bool = False) -> None:
+    """Refuse codes, unless they are copied as they are. To optax, whose moments have the dtype of the parameters, half
+    precision is a number.
+    """
     if calculated or source.value.dtype != item.value.dtype:
         for owner, one in (("`old_state`", source), ("the state of `tx`", item)):
-            if is_code(one.value.dtype):
+            if is_code(one.value.dtype) and not (numbers and jnp.issubdtype(one.value.dtype, jnp.floating)):
                 where = f"`{one.field}` at {name_of(one.parameter)}"
                 raise TypeError(codes_message(where, one.value.dtype, owner))
 

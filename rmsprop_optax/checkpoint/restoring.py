@@ -70,7 +70,7 @@ def restore(state: Any, moments: Any, *, allow_rounding: bool = False) -> Any:
     if not statistics:
         _check_codes(likes, arrays)
     copies = {
-        path: copy_like(f"`moments` at {name_of(path)}", x, likes[path].value, allow_rounding=allow_rounding)
+        path: copy_like(_where(likes[path], statistics), x, likes[path].value, allow_rounding=allow_rounding)
         for path, x in arrays.items()
     }
     return filled(state, copies)
@@ -196,6 +196,13 @@ def _differing(wanted: Contents, trees: Mapping[str, Mapping[Path, Any]]) -> Con
     return wanted._replace(
         items=[item for item in wanted.items if {item.value.dtype} != dtypes.get(item.field, {item.value.dtype})]
     )
+
+
+def _where(item: contents.Item, statistics: bool) -> str:
+    """Name an array as it was given: by its moment, or by its place in a state."""
+    if statistics and item.field != "count":
+        return f"`{item.field}` at {name_of(item.parameter)}"
+    return f"`moments` at {name_of(item.path)}"
 
 
 def _check_codes(likes: Mapping[Path, contents.Item], arrays: Mapping[Path, Any]) -> None:

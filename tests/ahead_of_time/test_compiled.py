@@ -56,8 +56,8 @@ def test_low_halves_need_no_more_temporaries_on_a_tpu_than_they_keep():
     for line in found("v5e"):
         if "weights" in line["case"]:
             low_bits = int(line["case"].split("+")[1])
-            kept = low_bits / 8 * size / line["devices"]
-            assert line["temporary bytes"] <= 1.01 * kept + line["smallest leaf's bytes"] / 8, line
+            low_bytes = low_bits / 8 * size / line["devices"]
+            assert line["temporary bytes"] <= 1.01 * low_bytes + line["smallest leaf's bytes"] / 8, line
 
 
 def test_one_kernel_a_leaf_on_the_gpu():

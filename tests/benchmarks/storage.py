@@ -1,4 +1,6 @@
-"""Bytes a parameter, counted from the arrays: of parameters, gradients and state, here and in other libraries."""
+"""Bytes a parameter, counted from shapes and dtypes: parameters, gradients and state, here and in other libraries."""
+
+import math
 
 import jax
 import jax.numpy as jnp
@@ -50,13 +52,16 @@ def rows():
 
 
 def _row(params, state):
-    each = [sum(x.nbytes for x in arrays if x.ndim) / (LEAVES * SHAPE[0] * SHAPE[1]) for arrays in (params, state)]
+    size = LEAVES * math.prod(SHAPE)
+    each = [sum(math.prod(x.shape) * x.dtype.itemsize for x in arrays if x.ndim) / size for arrays in (params, state)]
     return {"parameters": each[0], "gradients": each[0], "state": each[1]}
 
 
 def _arrays(tx, low):
-    params = {str(i): jnp.ones(SHAPE, jnp.bfloat16 if low else jnp.float32) for i in range(LEAVES)}
-    _, state = jax.jit(tx.update)(params, tx.init(params), params)
+    """Return what a step takes and leaves, as shapes and dtypes: nothing is computed."""
+    one = jax.ShapeDtypeStruct(SHAPE, jnp.bfloat16 if low else jnp.float32)
+    params = {str(i): one for i in range(LEAVES)}
+    _, state = jax.eval_shape(tx.update, params, jax.eval_shape(tx.init, params), params)
     return jax.tree.leaves(params), jax.tree.leaves(state)
 
 
@@ -85,8 +90,8 @@ def _torch_row(make, dtype):
     for param in params:
         param.grad = torch.ones_like(param)
     optimizer.step()
-    kept = [x for p in params for name, x in optimizer.state[p].items() if "qmap" not in name]
-    return _row(params, [x for x in kept if isinstance(x, torch.Tensor)])
+    arrays = [x for p in params for name, x in optimizer.state[p].items() if "qmap" not in name]
+    return _row(params, [x for x in arrays if isinstance(x, torch.Tensor)])
 
 
 def _flashoptim():

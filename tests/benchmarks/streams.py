@@ -42,18 +42,18 @@ def measure(task, steps, codes, seed=0, chunk=50):
         average = jax.vmap(_average, (0, 0, None))
 
         def step(carry, key):
-            params, state, kept, true, sums, count = carry
+            params, state, stored, true, sums, count = carry
             grads = jax.grad(task.loss)(params, task.batch(key))
             updates, state = tx.update(grads, state, params)
-            count, kept, sums, leaves = count + 1, dict(kept), dict(sums), jax.tree.leaves(grads)
+            count, stored, sums, leaves = count + 1, dict(stored), dict(sums), jax.tree.leaves(grads)
             true = [average(jnp.asarray(DECAYS), s, g.astype(jnp.float64)) for s, g in zip(true, leaves, strict=True)]
             for name, code in codes.items():
-                used = [average(decays, s, g) for s, g in zip(kept[name], leaves, strict=True)]
+                used = [average(decays, s, g) for s, g in zip(stored[name], leaves, strict=True)]
                 sums[name] = jax.vmap(_tally, (0, None, 0, 0))(sums[name], leaves, true, used)
-                kept[name] = [
+                stored[name] = [
                     jax.vmap(lambda s, i=i, code=code: code.through(s, i, count))(nu) for i, nu in enumerate(used)
                 ]
-            return (optax.apply_updates(params, updates), state, kept, true, sums, count), None
+            return (optax.apply_updates(params, updates), state, stored, true, sums, count), None
 
         run = jax.jit(lambda carry, keys: jax.lax.scan(step, carry, keys)[0])
         keys = jax.random.split(jax.random.key(seed + 1), steps)
@@ -137,11 +137,11 @@ def periodic(code, decay, kind, last=200, elements=64, measured=4096):
     shape = (len(periods), elements)
 
     def step(carry, t):
-        kept, true, total = carry
+        stored, true, total = carry
         at = t % periods
         g = jnp.where(at == 0, 1.0, 0.0) if kind == "spike" else table[at]
         g = jnp.broadcast_to(g[:, None], shape)
-        used, true = _average(decay, kept, g), _average(decay, true, g)
+        used, true = _average(decay, stored, g), _average(decay, true, g)
         counted = (t >= warm) & (t < warm + measured // periods * periods)
         total = total + jnp.where(counted[:, None], jnp.sqrt(used / true), 0)
         return (code.through(used, 0, t + 1), true, total), None

@@ -99,8 +99,8 @@ def words(size):
 
     tokens = re.findall(r"\w+|[^\w\s]", "\n".join(topics[name] for name in sorted(topics)))
     names, counts = np.unique(tokens, return_counts=True)
-    kept = sorted(names[np.argsort(-counts, kind="stable")[: size - 1]])
-    numbers = {word: i + 1 for i, word in enumerate(kept)}
+    common = sorted(names[np.argsort(-counts, kind="stable")[: size - 1]])
+    numbers = {word: i + 1 for i, word in enumerate(common)}
     return jnp.asarray([numbers.get(word, 0) for word in tokens], jnp.int32)
 
 
