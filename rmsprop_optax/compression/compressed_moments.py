@@ -62,7 +62,7 @@ def compressed(
     Args:
       tx: Any optax transformation, such as `rmsprop(1e-3)` or `optax.adam(1e-3)`. Structure.
       nu: How to keep the mean square: `RmsByte()` or `BFloat16()`. None keeps it as it is. Structure.
-      variance: How to keep the variance of a centered RMSprop: likewise. Structure.
+      variance: How to keep the variance of a centered RMSprop: with the same codecs, or None. Structure.
       mu: How to keep the mean: `SignedByte(relative_to="nu")` or `BFloat16()`, or None. Structure.
       trace: How to keep the momentum: `BFloat16()` or `SignedByte(learning_rate)`, or None. Structure.
 
@@ -134,7 +134,7 @@ def decompress(
 
     Raises:
       ValueError: No codec; no `CompressedState`, or none with such a field.
-      TypeError: Codes that a codec does not make; codes for which there is no codec.
+      TypeError: Codes in another dtype than their codec's; codes without a codec.
 
     Example:
       >>> import jax.numpy as jnp, optax
