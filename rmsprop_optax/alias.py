@@ -239,7 +239,7 @@ def _numbers(rule: Rule, entries: dict[str, Any], hyperparameters: dict[str, Any
 
 def _still(u: Any, params: Any, old: dict[str, Any]) -> Any:
     """Return the updates with a zero where there was no gradient, so that adding them leaves the parameter alone."""
-    if all(leaf is not None for leaf in jax.tree.leaves(u, is_leaf=_is_none)):
+    if u is None or all(leaf is not None for leaf in jax.tree.leaves(u, is_leaf=_is_none)):
         return u
     second = next(old[name] for name in moments.SECOND if name in old)
 
