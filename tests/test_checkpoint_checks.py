@@ -99,7 +99,7 @@ REFUSALS = {
     "a moment that would be lost": (
         lambda: filled({"variance": NU, "mu": NU}),
         ValueError,
-        "would be lost.*centered=True.*adapt",
+        "`state` has `nu`, `moments` does not.*adapt",
     ),
     "a buffer that would be lost": (
         lambda: filled({"nu": NU, "trace": NU}),

@@ -14,7 +14,7 @@ from rmsprop_optax import checkpoint, rmsprop
 
 # The classes of optax.
 
-STOCK = {
+CLASSES = {
     "ScaleByRmsState": {},
     "ScaleByRmsWithCountState": {"bias_correction": True},
     "ScaleByRStdDevState": {"centered": True},
@@ -23,9 +23,9 @@ STOCK = {
 
 @pytest.mark.parametrize("schedule", [0.01, stepped], ids=["constant", "scheduled"])
 @pytest.mark.parametrize("momentum", [None, 0.9])
-@pytest.mark.parametrize("name", STOCK)
+@pytest.mark.parametrize("name", CLASSES)
 def test_a_run_of_optax_goes_on_here_and_back_there(name, momentum, schedule):
-    options = {"eps": 1e-3, "momentum": momentum, **STOCK[name]}
+    options = {"eps": 1e-3, "momentum": momentum, **CLASSES[name]}
     ours, theirs = rmsprop(schedule, **options), optax.rmsprop(schedule, **options)
     grads = gradients(9)
     uninterrupted, _ = train(theirs, grads)

@@ -104,10 +104,10 @@ def adapt(
     old = contents.describe_rmsprop(old_state)
     count = _count(old, count)
     new_state = _init(tx, params, count)
-    return moved(old, new_state, learning_rate=learning_rate, count=count, allow_rounding=allow_rounding)
+    return continued(old, new_state, learning_rate=learning_rate, count=count, allow_rounding=allow_rounding)
 
 
-def moved(
+def continued(
     old: Contents, new_state: Any, *, learning_rate: Any = None, count: Any = None, allow_rounding: bool = False
 ) -> tuple[Any, Report]:
     """Return the new state with everything that goes on from the old one, and the report."""

@@ -252,7 +252,7 @@ class _Leaf(NamedTuple):
 def _leaves(state: Any, codecs: dict[str, Codec]) -> tuple[list[_Leaf], Any]:
     """Return the leaves of a state, each with its codec, and the state's structure."""
     flat, treedef = jax.tree_util.tree_flatten_with_path(state)
-    leaves = [_Leaf(_checks.place(path), x) for path, x in flat]
+    leaves = [_Leaf(_checks.leaf_name(path), x) for path, x in flat]
     numbers = {path: number for number, (path, _) in enumerate(flat)}
     kept: dict[str, None] = {}
     for path, entry in moments.entries(state):

@@ -308,7 +308,7 @@ def _check_params(params):
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if jnp.result_type(leaf) == jnp.float16:
             raise TypeError(
-                f"`params` at {_checks.place(path)} must be bfloat16, or float32 or better, got float16. Cast it."
+                f"`params` at {_checks.leaf_name(path)} must be bfloat16, or float32 or better, got float16. Cast it."
             )
 
 
@@ -334,7 +334,7 @@ def _check_state(state, params, low_bits=None):
     except ValueError as error:
         raise ValueError(f"`params` must have the structure of those that init saw. {error}") from None
     for (path, p), half in zip(jax.tree_util.tree_leaves_with_path(params), halves, strict=True):
-        _check_half(_checks.place(path), p, half, _LOW[made_with])
+        _check_half(_checks.leaf_name(path), p, half, _LOW[made_with])
     return halves
 
 
