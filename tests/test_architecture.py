@@ -11,8 +11,11 @@ import pathlib
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
+
+import rmsprop_optax
 
 TESTS = pathlib.Path(__file__).parent
 PACKAGE = TESTS.parent / "rmsprop_optax"
@@ -117,3 +120,11 @@ def test_importing_the_package_leaves_the_devices_alone():
     code = "import jax, rmsprop_optax; jax.config.update('jax_num_cpu_devices', 3); assert jax.device_count('cpu') == 3"
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+def test_the_version_stands_in_one_place_and_is_the_newest_of_the_changes():
+    project = tomllib.loads((TESTS.parent / "pyproject.toml").read_text())
+    assert "version" in project["project"]["dynamic"]
+    assert project["tool"]["hatch"]["version"]["path"] == "rmsprop_optax/__init__.py"
+    newest = re.search(r"^## (\S+)", (TESTS.parent / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
+    assert rmsprop_optax.__version__ == newest
