@@ -6,6 +6,8 @@ tests/kit.
 
 import ast
 import graphlib
+import importlib
+import inspect
 import os
 import pathlib
 import re
@@ -90,6 +92,25 @@ def test_a_file_imports_few_other_packages(name):
     _, top, lazy = imports(FILES[name])
     assert top - set(sys.stdlib_module_names) <= {"jax", "optax", "chex", "numpy"}
     assert lazy <= LAZY.get(name, set())
+
+
+PUBLIC = [name for name in FILES if not re.search("(^|/)_", name)]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_file_lists_its_names_in_order(name):
+    module = (
+        rmsprop_optax if name == PACKAGE.name else importlib.import_module(f".{name.replace('/', '.')}", PACKAGE.name)
+    )
+    assert module.__all__ == sorted(module.__all__, key=lambda n: (not n.isupper(), not n[0].isupper(), n))
+    assert [n for n in module.__all__ if not hasattr(module, n)] == []
+
+
+def test_what_is_at_the_top_is_public_or_has_an_underscore():
+    exported = [getattr(rmsprop_optax, name) for name in rmsprop_optax.__all__]
+    homes = {(thing.__name__ if inspect.ismodule(thing) else thing.__module__).split(".")[1] for thing in exported}
+    top = {name.partition("/")[0] for name in PUBLIC} - {PACKAGE.name}
+    assert top - homes == {"moments", "runs"}  # the names on which all parts agree; and what `sweep` runs
 
 
 @pytest.mark.parametrize("name", FILES)
