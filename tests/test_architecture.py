@@ -71,7 +71,7 @@ ARROWS = {
         "checkpoint.filling",
         "checkpoint.variance",
     },
-    "checkpoint/previewing": {"_checks", "checkpoint.adapting"},
+    "checkpoint/previewing": {"_checks", "checkpoint.adapting", "checkpoint.contents"},
     "checkpoint/optax": {
         "_checks",
         "checkpoint.adapting",
