@@ -253,12 +253,8 @@ def _still(u: Any, params: Any, old: dict[str, Any]) -> Any:
 
 def _classes(state: Any) -> list[str]:
     """Name the classes of a state's entries: `["rmsprop_optax.ScaleByRmsState", ...]`."""
-    names = [f"{type(node).__module__.partition('.')[0]}.{type(node).__name__}" for node in (state, *_items(state))]
-    return names[1:] if type(state) is tuple else names[:1]
-
-
-def _items(state: Any) -> tuple[Any, ...]:
-    return state if type(state) is tuple else ()
+    entries = state if type(state) is tuple else (state,)
+    return [f"{type(entry).__module__.partition('.')[0]}.{type(entry).__name__}" for entry in entries]
 
 
 def _check_state(state: Any, expected: list[str]) -> None:
