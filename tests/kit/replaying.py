@@ -40,7 +40,8 @@ def in_our_terms(case: Case):
     moments = {"nu": named["nu"]} if "nu" in named else {}
     if case.switches["centered"] and "mu" in named:
         moments["mu"] = named["mu"]
-        moments["nu"] = {leaf: nu - np.abs(named["mu"][leaf]) ** 2 for leaf, nu in named["nu"].items()}
+        square = moments.pop("nu")
+        moments["variance"] = {leaf: nu - np.abs(named["mu"][leaf]) ** 2 for leaf, nu in square.items()}
     elif case.switches["centered"]:
         moments = {}
     ours = -1 if case.switches["lr_in_momentum"] else 1  # inside the momentum the learning rate brings its sign
