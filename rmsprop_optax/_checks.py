@@ -86,7 +86,7 @@ def inexact(name: str, tree: Any) -> None:
         dtype = jnp.result_type(leaf) if number else getattr(leaf, "dtype", None)
         if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
             raise TypeError(
-                f"`{name}` at {place(path)} must be a floating-point or complex array, got {dtype or repr(leaf)}. "
+                f"`{name}` at {leaf_name(path)} must be a floating-point or complex array, got {dtype or repr(leaf)}. "
                 "Cast it, or leave it out with optax.masked, optax.partition or your framework's filter."
             )
 
@@ -109,7 +109,7 @@ def same_kind(name: str, tree: Any, params: Any) -> None:
     for (path, leaf), param in zip(paths, jax.tree.leaves(params, is_leaf=_is_none), strict=True):
         if leaf is not None and jnp.iscomplexobj(leaf) != jnp.iscomplexobj(param):
             raise TypeError(
-                f"`{name}` at {place(path)} is {leaf.dtype}, but the parameter is {param.dtype}: an imaginary part "
+                f"`{name}` at {leaf_name(path)} is {leaf.dtype}, but the parameter is {param.dtype}: an imaginary part "
                 "would be lost or made up. Take the real part, or make the parameter complex."
             )
 
@@ -120,29 +120,29 @@ def moments(name: str, tree: Any) -> None:
         dtype = jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.inexact) or jnp.finfo(dtype).bits < 32:
             raise TypeError(
-                f"`{name}` at {place(path)} must be float32 or better, got {dtype}. Moments keep the dtype that "
+                f"`{name}` at {leaf_name(path)} must be float32 or better, got {dtype}. Moments keep the dtype that "
                 "`init` gave them: first cast what was restored, or decode what was compressed, with "
                 "`compression.decompress`."
             )
 
 
-def place(path: Any) -> str:
+def leaf_name(path: Any) -> str:
     """Write the path of a leaf as `layer/kernel`."""
     return jax.tree_util.keystr(path, simple=True, separator="/") or "its root"
 
 
 def _difference(name: str, tree: Any, reference_name: str, reference: Any) -> str:
     ours, theirs = _by_path(tree), _by_path(reference)
-    extra = [place for place in ours if place not in theirs or (theirs[place] is None and ours[place] is not None)]
-    lists = {"missing": [place for place in theirs if place not in ours], "unexpected": extra}
+    extra = [path for path in ours if path not in theirs or (theirs[path] is None and ours[path] is not None)]
+    lists = {"missing": [path for path in theirs if path not in ours], "unexpected": extra}
     if any(lists.values()):
-        found = "; ".join(f"{word}: {', '.join(places[:5])}" for word, places in lists.items() if places)
+        found = "; ".join(f"{word}: {', '.join(paths[:5])}" for word, paths in lists.items() if paths)
         return f"`{name}` must have the structure of `{reference_name}`; {found}."
-    for place, leaf in ours.items():
-        if leaf is not None and np.shape(leaf) != np.shape(theirs[place]):
+    for path, leaf in ours.items():
+        if leaf is not None and np.shape(leaf) != np.shape(theirs[path]):
             return (
-                f"`{name}` at {place} has shape {np.shape(leaf)}, but `{reference_name}` there has shape "
-                f"{np.shape(theirs[place])}. Nothing is broadcast: reduce or reshape it first."
+                f"`{name}` at {path} has shape {np.shape(leaf)}, but `{reference_name}` there has shape "
+                f"{np.shape(theirs[path])}. Nothing is broadcast: reduce or reshape it first."
             )
     return (
         f"`{name}` must have the structure of `{reference_name}`: the leaves agree, their containers do not. Expected "
@@ -151,7 +151,7 @@ def _difference(name: str, tree: Any, reference_name: str, reference: Any) -> st
 
 
 def _by_path(tree: Any) -> dict[str, Any]:
-    return {place(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_none)}
+    return {leaf_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_none)}
 
 
 def _is_none(leaf: Any) -> bool:

@@ -239,7 +239,7 @@ def _numbers(rule: Rule, entries: dict[str, Any], hyperparameters: dict[str, Any
 
 def _still(u: Any, params: Any, old: dict[str, Any]) -> Any:
     """Return the updates with a zero where there was no gradient, so that adding them leaves the parameter alone."""
-    if all(leaf is not None for leaf in jax.tree.leaves(u, is_leaf=_is_none)):
+    if u is None or all(leaf is not None for leaf in jax.tree.leaves(u, is_leaf=_is_none)):
         return u
     second = next(old[name] for name in moments.SECOND if name in old)
 
@@ -253,12 +253,8 @@ def _still(u: Any, params: Any, old: dict[str, Any]) -> Any:
 
 def _classes(state: Any) -> list[str]:
     """Name the classes of a state's entries: `["rmsprop_optax.ScaleByRmsState", ...]`."""
-    names = [f"{type(node).__module__.partition('.')[0]}.{type(node).__name__}" for node in (state, *_items(state))]
-    return names[1:] if type(state) is tuple else names[:1]
-
-
-def _items(state: Any) -> tuple[Any, ...]:
-    return state if type(state) is tuple else ()
+    entries = state if type(state) is tuple else (state,)
+    return [f"{type(entry).__module__.partition('.')[0]}.{type(entry).__name__}" for entry in entries]
 
 
 def _check_state(state: Any, expected: list[str]) -> None:

@@ -226,7 +226,7 @@ def _moments(state: Any, decay: Any) -> list[_Moment]:
         name, of = moments.second(entry), moments.of(entry)
         if name is None:
             continue
-        path = f"{_checks.place(key)}/" if key else ""
+        path = f"{_checks.leaf_name(key)}/" if key else ""
         path += f"{type(entry).__name__}.{name}"
         _checks.moments(f"state/{path}", of[name])
         weight: Any = 1.0

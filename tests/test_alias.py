@@ -1,4 +1,4 @@
-"""`rmsprop`: optax.rmsprop's arguments, two orders of its links, and a fence around them."""
+"""`rmsprop`: optax.rmsprop's arguments, two orders of its links, and what it refuses."""
 
 import inspect
 import itertools
@@ -13,7 +13,7 @@ from kit.two_leaves import PARAMS, gradients, stepped, train
 
 from rmsprop_optax import rmsprop
 
-STOCK_OPTIONS = [
+OF_OPTAX = [
     {"eps_in_sqrt": eps_in_sqrt, "initial_scale": initial_scale, **momentum, **second}
     for eps_in_sqrt, initial_scale, momentum, second in itertools.product(
         (True, False),
@@ -32,7 +32,7 @@ def test_the_first_nine_arguments_are_optax_s_in_order_and_with_its_defaults():
 
 @pytest.mark.parametrize(
     "options",
-    [pytest.param(o, marks=[pytest.mark.full] if o["initial_scale"] else []) for o in STOCK_OPTIONS],
+    [pytest.param(o, marks=[pytest.mark.full] if o["initial_scale"] else []) for o in OF_OPTAX],
     ids=str,
 )
 @pytest.mark.parametrize(
@@ -44,11 +44,11 @@ def test_the_first_nine_arguments_are_optax_s_in_order_and_with_its_defaults():
 )
 def test_updates_equal_optax_s_to_1e_6_for_every_accepted_combination(options, rate):
     ours, theirs = rmsprop(rate, 0.9, **options), optax.rmsprop(rate, 0.9, **options)
-    state, stock = ours.init(PARAMS), theirs.init(PARAMS)
-    update, stock_update = jax.jit(ours.update), jax.jit(theirs.update)
+    state, there = ours.init(PARAMS), theirs.init(PARAMS)
+    update, their_update = jax.jit(ours.update), jax.jit(theirs.update)
     for t, g in enumerate(gradients(20)):
         updates, state = update(g, state)
-        expected, stock = stock_update(g, stock)
+        expected, there = their_update(g, there)
         # eps stands for what the first centered steps leave of the variance: both divide by about sqrt(eps) there
         assert furthest(updates, expected) <= 1e-6, t
 

@@ -18,6 +18,13 @@ PACKAGE = TESTS.parent / "rmsprop_optax"
 FILES = {path.relative_to(PACKAGE).as_posix().removesuffix(".py"): path for path in PACKAGE.rglob("*.py")}
 DIALECTS = {key for key, row in dialects.ROWS.items() if row.function}  # a file each, named by its key
 ROW = {"alias", "dialects.row"}  # what a row is made of
+SOURCE = {  # what another framework's files are read with
+    "checkpoint.converting",
+    "checkpoint.filling",
+    "checkpoint.hyperparameters",
+    "checkpoint.statistics",
+    "dialects",
+}
 ARROWS = {
     "__init__": {
         "alias",
@@ -47,32 +54,37 @@ ARROWS = {
     "dialects/complex_numbers": {"_checks", "moments"},
     "checkpoint/__init__": {
         "checkpoint.adapting",
-        "checkpoint.pytorch",
+        "checkpoint.keras",
+        "checkpoint.optax",
+        "checkpoint.previewing",
         "checkpoint.restoring",
-        "checkpoint.stock",
-        "checkpoint.tensorflow",
+        "checkpoint.tf1",
+        "checkpoint.torch",
     },
-    "checkpoint/adapting": {"_checks", "checkpoint.restoring", "checkpoint.states", "checkpoint.variance"},
-    "checkpoint/stock": {"_checks", "checkpoint.restoring", "checkpoint.states", "checkpoint.variance"},
-    "checkpoint/restoring": {"_checks", "checkpoint.states"},
-    "checkpoint/pytorch": {
-        "checkpoint.conversion",
-        "checkpoint.hyperparameters",
-        "checkpoint.restoring",
-        "checkpoint.states",
+    "checkpoint/contents": {"moments", "transform"},
+    "checkpoint/filling": {"checkpoint.contents"},
+    "checkpoint/restoring": {"_checks", "moments", "checkpoint.contents", "checkpoint.filling"},
+    "checkpoint/adapting": {
+        "_checks",
+        "moments",
+        "checkpoint.contents",
+        "checkpoint.filling",
         "checkpoint.variance",
-        "dialects",
     },
-    "checkpoint/tensorflow": {
-        "checkpoint.conversion",
-        "checkpoint.hyperparameters",
-        "checkpoint.restoring",
+    "checkpoint/previewing": {"_checks", "checkpoint.adapting", "checkpoint.contents"},
+    "checkpoint/optax": {
+        "_checks",
+        "checkpoint.adapting",
+        "checkpoint.contents",
+        "checkpoint.filling",
         "checkpoint.variance",
-        "dialects",
     },
-    "checkpoint/conversion": {"checkpoint.states"},
+    "checkpoint/torch": SOURCE | {"checkpoint.contents", "checkpoint.variance"},
+    "checkpoint/keras": SOURCE,
+    "checkpoint/tf1": SOURCE - {"dialects"},
+    "checkpoint/statistics": {"checkpoint.converting", "checkpoint.variance"},
+    "checkpoint/converting": {"checkpoint.contents"},
     "checkpoint/hyperparameters": {"dialects"},
-    "checkpoint/states": {"_checks", "transform"},
     "checkpoint/variance": set(),
     "recipes/__init__": {"recipes.agents", "recipes.networks"},
     "recipes/agents": {"_checks", "_value", "dialects", "dialects.clipping", "recipes._schedules"},

@@ -44,7 +44,7 @@ WRAPPED = {
 def plain_moments(state):
     """Put the moments of a state into plain trees with optax's own functions, not with ours."""
     moments = {}
-    for name in ("nu", "mu", "trace"):
+    for name in ("nu", "variance", "mu", "trace"):
         for path, tree in optax.tree.get_all_with_path(state, name):
             owners = [getattr(key, "tuple_name", "") for key in path]
             if tree is not None and "ScaleByAdamState" not in owners:
@@ -71,7 +71,7 @@ def test_a_state_filled_by_name_goes_on_bit_for_bit_in_any_chain(wrapped, option
     goes_on, whole = (checkpoint.restore(tx.init(PARAMS), source) for source in (saved, middle[1]))
     chex.assert_trees_all_equal(whole, middle[1])
     if wrapped != "beside Adam":  # whose own moments are not in `saved`
-        for name in ("nu", "mu", "trace", "count"):
+        for name in ("nu", "variance", "mu", "trace", "count"):
             chex.assert_trees_all_equal(get_all(goes_on, name), get_all(middle[1], name))
     again = middle[0]
     for g in grads[3:]:
@@ -122,9 +122,9 @@ def test_the_state_lands_where_init_put_it_and_a_scalar_stays_free_to_move():
     sharding = NamedSharding(mesh, P("x"))
     params = jax.device_put({"w": jnp.zeros((8, 2))}, sharding)
     moments = {"w": np.arange(16, dtype=np.float32).reshape(8, 2)}
-    state = checkpoint.restore(make(centered=True).init(params), {"nu": moments, "mu": moments})
-    assert state[0].nu["w"].sharding == state[0].mu["w"].sharding == sharding
-    assert np.array_equal(state[0].nu["w"], moments["w"])
+    state = checkpoint.restore(make(centered=True).init(params), {"variance": moments, "mu": moments})
+    assert state[0].variance["w"].sharding == state[0].mu["w"].sharding == sharding
+    assert np.array_equal(state[0].variance["w"], moments["w"])
     assert not checkpoint.restore(make().init(PARAMS), make().init(PARAMS))[0].nu["w"].committed
 
 

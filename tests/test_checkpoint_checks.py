@@ -84,22 +84,22 @@ REFUSALS = {
     "no mean square": (
         lambda: filled({"trace": NU}, momentum=0.9),
         ValueError,
-        "nu in any case; found trace",
+        "`state` has `nu`, `moments` does not",
     ),
     "nothing": (
         lambda: filled({}),
         ValueError,
-        "found none of them",
+        "missing: 0/nu/b, 0/nu/w",
     ),
     "a misspelled field": (
         lambda: filled({"nu": NU, "nus": NU}),
         ValueError,
-        "unexpected: nus/w",
+        "nothing but .* unexpected: nus",
     ),
     "a moment that would be lost": (
-        lambda: filled({"nu": NU, "mu": NU}),
+        lambda: filled({"variance": NU, "mu": NU}),
         ValueError,
-        "would be lost.*centered=True.*adapt",
+        "`state` has `nu`, `moments` does not.*adapt",
     ),
     "a buffer that would be lost": (
         lambda: filled({"nu": NU, "trace": NU}),
@@ -124,7 +124,7 @@ REFUSALS = {
     "two counts": (
         lambda: filled([{"nu": NU, "count": 1}, {"count": 2}], bias_correction=True),
         ValueError,
-        "counts of steps differ",
+        "unexpected: 1/count",
     ),
     "the other order": (
         lambda: filled({"nu": NU, "trace": NU, "lr_in_momentum": False}, momentum=0.9),
@@ -134,7 +134,7 @@ REFUSALS = {
     "two moments for one parameter": (
         lambda: filled([{"nu": NU}, {"nu": NU}]),
         ValueError,
-        "two `nu` for b, w",
+        "unexpected: 1/nu/w, 1/nu/b",
     ),
     "a state without RMSprop": (
         lambda: checkpoint.restore(optax.adam(0.1).init(PARAMS), {"nu": NU}),
@@ -234,10 +234,15 @@ REFUSALS = {
         ValueError,
         "restore and adapt take it as it is",
     ),
-    "adapting a state of optax": (
-        lambda: checkpoint.adapt(optax.rmsprop(0.1).init(PARAMS), make(), PARAMS),
+    "adapting a state of Adam": (
+        lambda: checkpoint.adapt(optax.adam(0.1).init(PARAMS), make(), PARAMS),
         ValueError,
-        "checkpoint.from_optax",
+        "found optax.ScaleByAdamState",
+    ),
+    "adapting to Adam": (
+        lambda: checkpoint.adapt(make().init(PARAMS), optax.adam(0.1), PARAMS),
+        ValueError,
+        "found optax.ScaleByAdamState",
     ),
     "adapting to other parameters": (
         lambda: checkpoint.adapt(make().init(PARAMS), make(), {"w": PARAMS["w"]}),

@@ -13,7 +13,7 @@ from kit.release_states import LAYOUTS, STEPS
 from kit.storing import through_msgpack, through_orbax, through_pickle, through_safetensors
 from kit.training import gradients, path
 
-from rmsprop_optax import checkpoint
+from rmsprop_optax import checkpoint, moments
 
 PARAMS = {"w": np.linspace(-1, 1, 32, dtype=np.float32).reshape(16, 2), "s": np.float32(0.5)}
 
@@ -26,6 +26,11 @@ def on_mesh(tree, devices):
     """Put a tree on a mesh of so many devices, arrays split along their first axis."""
     mesh = jax.make_mesh((devices,), ("x",), devices=jax.devices()[:devices])
     return jax.device_put(tree, jax.tree.map(lambda x: NamedSharding(mesh, P(*["x"][: np.ndim(x)])), tree))
+
+
+def second(state):
+    """The mean square, or the variance when centered."""
+    return getattr(state[0], moments.second(state[0]))
 
 
 FOUR = ["plain", "momentum", "centered", "bias-corrected"]
@@ -50,13 +55,13 @@ def test_a_sharded_run_goes_on_bit_for_bit_on_another_mesh_with_fewer_devices(la
     eight, two = on_mesh(PARAMS, 8), on_mesh(PARAMS, 2)
     steps, _ = path(tx, [on_mesh(g, 8) for g in grads], eight)
     _, state = path(tx, [on_mesh(g, 8) for g in grads[:3]], eight)
-    assert state[0].nu["w"].sharding.is_equivalent_to(eight["w"].sharding, 2)
+    assert second(state)["w"].sharding.is_equivalent_to(eight["w"].sharding, 2)
     loaded = through_orbax(state, tx.init(two), tmp_path)
     moved = checkpoint.restore(tx.init(two), state)  # without a file, too
     chex.assert_trees_all_equal(jax.tree.map(np.asarray, loaded), jax.tree.map(np.asarray, moved))
     for restored in (checkpoint.restore(tx.init(two), loaded), moved):
-        assert restored[0].nu["w"].sharding == two["w"].sharding
-        assert len(restored[0].nu["w"].devices()) == 2
+        assert second(restored)["w"].sharding == two["w"].sharding
+        assert len(second(restored)["w"].devices()) == 2
         again, _ = path(tx, [on_mesh(g, 2) for g in grads[3:]], on_mesh(steps[2], 2), restored)
         chex.assert_trees_all_equal(again, steps[3:])
 
@@ -78,13 +83,17 @@ def test_a_file_without_a_leaf_is_refused_by_its_name():
     tx = release_states.make("momentum")
     whole = serialization.to_state_dict(tx.init(PARAMS))
     del whole["2"]["trace"]["s"]
-    with pytest.raises(ValueError, match="`moments\\['trace'\\]` must have the leaves of state's trace; missing: s"):
+    with pytest.raises(
+        ValueError, match="`moments` must have the leaves of the state that init made; missing: 2/trace/s"
+    ):
         checkpoint.restore(tx.init(PARAMS), serialization.msgpack_restore(serialization.msgpack_serialize(whole)))
 
 
 # Files of every release.
 
-RECORDED = sorted(path for path in release_states.FOLDER.glob("*/*") if path.suffix in (".msgpack", ".pickle"))
+FILES = sorted(path for path in release_states.FOLDER.glob("*/*") if path.suffix in (".msgpack", ".pickle"))
+BEFORE = [file for file in FILES if file.parent.name == "before_0.1.0"]  # its centered `nu` was the variance
+RECORDED = [file for file in FILES if file not in BEFORE]
 
 
 def expected(layout):
@@ -116,5 +125,17 @@ def test_a_state_of_every_release_loads_and_takes_the_path_of_the_rule(file):
 
 
 def test_there_is_a_file_for_every_layout():
-    for suffix in ("msgpack", "pickle"):
-        assert {file.stem for file in RECORDED if file.suffix == f".{suffix}"} == set(LAYOUTS)
+    for files in (RECORDED, BEFORE):
+        for suffix in ("msgpack", "pickle"):
+            assert {file.stem for file in files if file.suffix == f".{suffix}"} == set(LAYOUTS)
+
+
+@pytest.mark.parametrize("file", BEFORE, ids=lambda file: file.name)
+def test_a_layout_that_was_never_released_is_refused(file):
+    if file.suffix == ".pickle":  # refused by the class, which has other fields now
+        with pytest.raises(TypeError, match="ScaleByRmsState"):
+            pickle.loads(file.read_bytes())
+        return
+    saved = pytest.importorskip("flax.serialization").msgpack_restore(file.read_bytes())["state"]
+    with pytest.raises(ValueError, match="A field that is None is of a layout that no release has"):
+        checkpoint.restore(release_states.make(file.stem).init(release_states.PARAMS), saved)

@@ -166,10 +166,10 @@ def test_tensors_in_half_precision_become_float32_and_so_does_their_variance(dty
     weight.grad = torch.tensor([0.1, 0.2, 0.3], dtype=weight.dtype)
     optimizer.step()
     moments, theirs = checkpoint.from_torch(optimizer.state_dict()), optimizer.state_dict()["state"][0]
-    assert moments["nu"]["0"].dtype == np.float32
+    assert moments["variance"]["0"].dtype == np.float32
     assert np.array_equal(moments["mu"]["0"], theirs["grad_avg"].float().numpy())
     wide = theirs["square_avg"].double() - theirs["grad_avg"].double() ** 2
-    assert np.array_equal(moments["nu"]["0"], wide.float().numpy())
+    assert np.array_equal(moments["variance"]["0"], wide.float().numpy())
 
 
 def test_a_run_in_float64_goes_on_in_float32_where_that_is_allowed():
@@ -233,4 +233,4 @@ def test_a_file_of_keras_is_read_with_h5py(suffix):
         assert moments["count"] == 3
         assert np.array_equal(moments["trace"]["dense/kernel"], -by_hand["4"][()])
         expected = by_hand["3"][()] - np.square(by_hand["7"][()], dtype=np.float64)
-        np.testing.assert_allclose(moments["nu"]["dense/bias"], expected, rtol=1e-6)
+        np.testing.assert_allclose(moments["variance"]["dense/bias"], expected, rtol=1e-6)

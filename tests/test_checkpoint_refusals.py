@@ -346,7 +346,7 @@ REFUSALS = {
     "slots of other shapes": (
         lambda: checkpoint.from_tf1(SLOTS | {"w/RMSProp_1": np.ones(4)}),
         ValueError,
-        "must have the shape",
+        "like its `RMSProp`",
     ),
 }
 

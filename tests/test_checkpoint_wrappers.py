@@ -200,6 +200,8 @@ def test_an_ensemble_moves_with_a_count_for_each_member():
     chex.assert_trees_all_close(
         jax.vmap(ours.update)(members, here)[0], jax.vmap(theirs.update)(members, state)[0], rtol=1e-5
     )
+    said = checkpoint.preview(state, ours, members, old_tx=theirs, gradients=members)
+    assert float(said.split("at most ")[1].split(";")[0]) < 1e-6
     moments = checkpoint.from_optax(state)
     assert moments["count"].tolist() == [1, 1, 1]
     chex.assert_trees_all_equal(checkpoint.restore(jax.vmap(ours.init)(members), moments), here)

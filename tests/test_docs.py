@@ -52,7 +52,9 @@ def test_the_python_blocks_of_a_page_run(page, tmp_path):
     if blocks:
         script = tmp_path / "page.py"
         script.write_text("import matplotlib\nmatplotlib.use('Agg')\n" + "\n".join(blocks))
-        run([script], tmp_path)
+        printed = run([script], tmp_path)
+        for shown in re.findall(r"^```output\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+            assert shown in printed
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

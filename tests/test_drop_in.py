@@ -155,6 +155,24 @@ def test_other_frameworks_and_recipes_keep_their_own_range(make):
         make(-0.1)
 
 
+def test_a_tree_that_is_none_as_a_whole_is_an_empty_tree():
+    for options in OPTIONS.values():
+        tx = rmsprop(**({"learning_rate": 0.1} | options))
+        updates, state = tx.update(None, tx.init(None), None)
+        assert updates is None
+        assert jax.tree.structure(state) == jax.tree.structure(tx.init(None))
+
+
+def test_a_python_number_without_a_gradient_stays_a_python_number():
+    params = {"w": jnp.ones(2), "temperature": 0.5}
+    tx = rmsprop(0.1, momentum=0.9)
+    state = tx.init(params)
+    updates, after = tx.update({"w": jnp.ones(2), "temperature": None}, state, params)
+    assert type(updates["temperature"]) is float
+    assert type(params["temperature"] + updates["temperature"]) is float
+    chex.assert_trees_all_equal(after[0].nu["temperature"], state[0].nu["temperature"])
+
+
 @pytest.fixture
 def no_asserts():
     chex.disable_asserts()

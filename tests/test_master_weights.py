@@ -9,6 +9,7 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from kit import training
+from kit.memory import pinned_host
 from kit.storing import through_msgpack, through_orbax, through_pickle
 from kit.training import train
 from kit.trees import same
@@ -426,11 +427,8 @@ def test_weights_are_exported_from_one_state_only():
 @pytest.mark.parametrize("low_bits", [16, 8, 0])
 @pytest.mark.parametrize("mesh", [False, True], ids=["one device", "a mesh"])
 def test_what_init_makes_for_parameters_in_the_host_s_memory_is_there_too(low_bits, mesh):
-    place = jax.sharding.SingleDeviceSharding(jax.devices()[0], memory_kind="pinned_host")
-    if mesh:
-        places = jax.make_mesh((2,), ("x",), axis_types=(AxisType.Auto,))
-        place = NamedSharding(places, PartitionSpec(), memory_kind="pinned_host")
-    params, tx = jax.device_put(MIXED, place), with_master_weights(BYTE, low_bits=low_bits)
+    place, tx = pinned_host(mesh), with_master_weights(BYTE, low_bits=low_bits)
+    params = jax.device_put(MIXED, place)
     state = tx.init(params)
     for leaf in jax.tree.leaves((state.inner_state.inner_state, getattr(state, "low", ()))):
         assert leaf.sharding.is_equivalent_to(place, leaf.ndim)

@@ -74,6 +74,27 @@ def test_a_file_without_a_low_half_is_refused_by_its_name():
         checkpoint.restore(tx.init(start), saved)
 
 
+OTHER_CODECS = {
+    "another window": ({"nu": RmsByte(window=(-24, 2))}, {"nu": RmsByte()}),
+    "another unit": ({"trace": SignedByte(0.01)}, {"trace": SignedByte(0.5)}),
+}
+
+
+@pytest.mark.parametrize(("old", "new"), OTHER_CODECS.values(), ids=OTHER_CODECS)
+@pytest.mark.parametrize("typed", [True, False])
+def test_codes_that_other_codecs_made_are_refused_and_can_be_changed(old, new, typed):
+    before, after = (compressed(rmsprop(0.01, momentum=0.9), **codecs) for codecs in (old, new))
+    state = made_of(before, PARAMS)[1]
+    saved = state if typed else flax.serialization.msgpack_restore(flax.serialization.to_bytes(state))
+    with pytest.raises(ValueError, match=r"made by other codecs.*compression.recompress"):
+        checkpoint.restore(after.init(PARAMS), saved)
+    with pytest.raises(ValueError, match="made by other codecs"):
+        checkpoint.adapt(state, after, PARAMS)
+    changed = recompress(decompress(state, **old), **new)
+    assert same(checkpoint.restore(after.init(PARAMS), changed), changed)
+    assert same(checkpoint.restore(before.init(PARAMS), saved), state)
+
+
 def test_codes_of_another_width_are_refused_with_the_leaf():
     state = made_of(compressed(rmsprop(0.01), nu=BFloat16()), PARAMS)[1]
     with pytest.raises(TypeError, match=r"b/x.*uint8|uint8.*b/x"):
@@ -92,8 +113,8 @@ def test_adapt_carries_codes_as_they_are():
     tx, start = OPTIMIZERS["byte"]
     state = made_of(tx, start)[1]
     new, report = checkpoint.adapt(state, compressed(rmsprop(0.01, momentum=0.9), **BYTE), start)
-    assert report["nu"] == "carried"
-    assert report["trace"] == "fresh"
+    assert report["inner_state/0/nu"] == report["dither_count"] == "continued"
+    assert report["inner_state/2/trace"] == "started"
     assert same(new.inner_state[0], state.inner_state[0])
     assert new.dither_count == state.dither_count
 
@@ -102,8 +123,8 @@ def test_adapt_carries_the_low_halves_of_master_weights():
     tx, start = OPTIMIZERS["master 16"]
     params, state = made_of(tx, start)
     new, report = checkpoint.adapt(state, with_master_weights(rmsprop(0.02)), start)
-    assert report["nu"] == "carried"
-    assert report["trace"] == "dropped"
+    assert report["inner_state/0/nu"] == report["low"] == "continued"
+    assert report["inner_state/2/trace"] == "dropped"
     assert same(export_weights(params, new), export_weights(params, state))
 
 
@@ -131,9 +152,9 @@ def test_decoded_moments_move_to_other_options_and_back_into_codes():
     bare, report = checkpoint.adapt(
         decompress(state, **BYTE).inner_state, rmsprop(0.01, centered=True, eps=1e-3), start
     )
-    assert report == {"nu": "carried", "mu": "fresh"}
-    moved = recompress(CompressedState(state.dither_count, bare), **BYTE)
-    assert same(moved.inner_state[0].nu, state.inner_state[0].nu)
+    assert report == {"0/variance": "continued", "0/mu": "started"}
+    moved = recompress(CompressedState(state.dither_count, bare), variance=RmsByte())
+    assert same(moved.inner_state[0].variance, state.inner_state[0].nu)
 
 
 def test_diagnostics_refuse_codes_and_measure_what_they_stand_for():

@@ -12,7 +12,7 @@ from rmsprop_optax import _checks
 from rmsprop_optax import moments as names
 from rmsprop_optax.checkpoint import contents
 from rmsprop_optax.checkpoint.contents import Contents, Item, Path, agreed, name_of
-from rmsprop_optax.checkpoint.filling import codes_message, copy_like, filled, is_code, paired, whole
+from rmsprop_optax.checkpoint.filling import check_codecs, codes_message, copy_like, filled, is_code, paired, whole
 from rmsprop_optax.checkpoint.variance import mean_square, variance
 
 __all__ = ["Report", "adapt"]
@@ -104,10 +104,10 @@ def adapt(
     old = contents.describe_rmsprop(old_state)
     count = _count(old, count)
     new_state = _init(tx, params, count)
-    return moved(old, new_state, learning_rate=learning_rate, count=count, allow_rounding=allow_rounding)
+    return continued(old, new_state, learning_rate=learning_rate, count=count, allow_rounding=allow_rounding)
 
 
-def moved(
+def continued(
     old: Contents, new_state: Any, *, learning_rate: Any = None, count: Any = None, allow_rounding: bool = False
 ) -> tuple[Any, Report]:
     """Return the new state with everything that goes on from the old one, and the report."""
@@ -126,6 +126,7 @@ def moved(
     for item in new.items:
         if item.path in sources:
             source, value = sources[item.path]
+            check_codecs(item, value)
             arrays[item.path] = copy_like(
                 f"`{item.field or 'old_state'}` at {name_of(item.parameter if item.field else item.path)}",
                 value,
@@ -151,13 +152,13 @@ def _take_moments(old: Contents, new: Contents, learning_rate: Any, take: Callab
 
 def _moment(
     field: str, item: Item, parts: dict[str, Item], old: Contents, new: Contents, learning_rate: Any
-) -> tuple[Any, ...]:
+) -> tuple[Any, Item]:
     """Return a moment in the terms of the new state, and what it was made of."""
     if field in names.SECOND:
         return _second(field, item, parts, old, new)
     source = parts[field]
     if field != "trace" or old.lr_in_momentum == new.lr_in_momentum is not None:
-        _check_codes(source, item)
+        _check_codes(source, item, numbers=old.of_optax or new.of_optax)
         return source.value, source
     if old.lr_in_momentum is None or new.lr_in_momentum is None:
         if (old.lr_in_momentum, source.path) == (new.lr_in_momentum, item.path):
@@ -171,14 +172,15 @@ def _moment(
     return _reordered(source.value, learning_rate, new.lr_in_momentum), source
 
 
-def _second(field: str, item: Item, parts: dict[str, Item], old: Contents, new: Contents) -> tuple[Any, ...]:
+def _second(field: str, item: Item, parts: dict[str, Item], old: Contents, new: Contents) -> tuple[Any, Item]:
     """Return a mean square or a variance, and what it was made of."""
     same = field in parts and not (field == "nu" and old.of_optax != new.of_optax)
     source = parts.get(field) or parts["nu" if field == "variance" else "variance"]
     converts = (field == "nu" and "variance" in parts) or (field == "variance" and "nu" in parts and "mu" in parts)
-    _check_codes(source, item, calculated=converts)
+    numbers = old.of_optax or new.of_optax
+    _check_codes(source, item, calculated=converts, numbers=numbers)
     if converts:
-        _check_codes(parts["mu"], item, calculated=True)
+        _check_codes(parts["mu"], item, calculated=True, numbers=numbers)
     value = source.value
     if old.of_optax and not same:
         value = value.real if np.iscomplexobj(value) else value  # complex there, without an imaginary part
@@ -191,7 +193,7 @@ def _second(field: str, item: Item, parts: dict[str, Item], old: Contents, new: 
                 "one for both. Wrap optax's in optax.contrib.split_real_and_imaginary, or stay here."
             )
         value = value + 0j
-    return (value, source, parts["mu"]) if converts else (value, source)
+    return value, source
 
 
 def _reordered(trace: Any, learning_rate: Any, inside: bool | None) -> Any:
@@ -208,11 +210,11 @@ def _reordered(trace: Any, learning_rate: Any, inside: bool | None) -> Any:
     return (-rate * trace if inside else -trace / rate).astype(trace.dtype)
 
 
-def _check_codes(source: Item, item: Item, *, calculated: bool = False) -> None:
-    """Refuse codes, unless they are copied as they are."""
+def _check_codes(source: Item, item: Item, *, calculated: bool = False, numbers: bool = False) -> None:
+    """Refuse codes, unless they are copied as they are. With `numbers`, as in optax, half precision is a number."""
     if calculated or source.value.dtype != item.value.dtype:
         for owner, one in (("`old_state`", source), ("the state of `tx`", item)):
-            if is_code(one.value.dtype):
+            if is_code(one.value.dtype) and not (numbers and jnp.issubdtype(one.value.dtype, jnp.floating)):
                 where = f"`{one.field}` at {name_of(one.parameter)}"
                 raise TypeError(codes_message(where, one.value.dtype, owner))
 

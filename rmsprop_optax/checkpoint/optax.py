@@ -6,7 +6,7 @@ import numpy as np
 
 from rmsprop_optax import _checks
 from rmsprop_optax.checkpoint import contents
-from rmsprop_optax.checkpoint.adapting import moved
+from rmsprop_optax.checkpoint.adapting import continued
 from rmsprop_optax.checkpoint.contents import Contents, agreed, joined, name_of
 from rmsprop_optax.checkpoint.filling import no_codes
 from rmsprop_optax.checkpoint.variance import variance
@@ -103,7 +103,7 @@ def to_optax(state: Any, opt_state: Any, *, allow_rounding: bool = False) -> Any
             f"`opt_state` counts steps at {', '.join(map(name_of, wanted.counts))}, `state` has no `count`: a schedule "
             "or a bias correction would start again. Pass checkpoint.adapt its `count` instead."
         )
-    filled, report = moved(given, opt_state, count=count, allow_rounding=allow_rounding)
+    filled, report = continued(given, opt_state, count=count, allow_rounding=allow_rounding)
     lost = [f"{path} {became}" for path, became in report.items() if became != "continued"]
     if lost:
         raise ValueError(

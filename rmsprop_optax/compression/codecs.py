@@ -1,9 +1,9 @@
 """A codec is how one moment is kept between two steps: `encode` and `decode`, element by element.
 
-It knows nothing of the optimizer. Nearest rounding freezes a slow average, so `encode` takes dither bits, and rounds up
-where they and the fraction that is lost carry: the average of what is kept is the average of what came. The bits follow
-low-discrepancy sequences in time, which are hashed in space and anew every 128 steps: less noise than random bits, and
-cheaper. All of it is integer arithmetic on the bits of float32, the same on every device.
+It knows nothing of the optimizer. Rounding to the nearest code freezes a slow average, so `encode` takes dither bits
+and rounds up if adding them to the fraction that would be lost carries: on average a code is right. The bits follow a
+low-discrepancy sequence in time, whose start is hashed from the element's number, and again every 128 steps: less noise
+than random bits, and cheaper. All of it is integer arithmetic on the bits of float32, the same on every device.
 """
 
 import dataclasses
@@ -256,7 +256,7 @@ def dither(x: jax.Array, number: jax.Array, count: jax.Array) -> jax.Array:
 
     Multiples of an irrational number's fraction fill the range evenly, step by step. A decay or exactly periodic
     gradients may resonate with one such number, so each element hashes which of four it takes, the golden ratio's
-    fraction or that of the root of 7, up or down, and where it starts; and hashes anew every 128 steps.
+    fraction or that of the root of 7, up or down, and where it starts; and hashes again every 128 steps.
     """
     step, epoch = count.astype(jnp.uint32), (count >> 7).astype(jnp.uint32)
     start = _mix(_index(x) + (number.astype(jnp.uint32) * jnp.uint32(0x85EBCA6B) + epoch * jnp.uint32(0xC2B2AE35)))

@@ -1,6 +1,6 @@
-"""Parameters in bfloat16 that train as float32 does: what bfloat16 drops of a weight waits in the optimizer's state.
+"""Parameters in bfloat16 that train as float32 does: the optimizer's state has the bits that bfloat16 drops.
 
-A float32 weight is its bfloat16 and a low half, added as integers. The transformation sees the sum; its user holds the
+A float32 weight is its bfloat16 and a low half, added as integers. The transformation sees the sum; its user has the
 bfloat16, and `optax.apply_updates` lands exactly on the next one.
 """
 
@@ -54,7 +54,7 @@ for _state in _STATES.values():
 def with_master_weights(
     tx: optax.GradientTransformation, *, low_bits: int = 16
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Train bfloat16 parameters with float32 arithmetic and what is kept of float32 weights.
+    r"""Train bfloat16 parameters with float32 arithmetic, and with float32 weights or part of them in the state.
 
     With a weight's bits :math:`w`, a 32-bit integer, and `low_bits` 16, the parameter :math:`p` and the low half
     :math:`l` that the state keeps are
@@ -185,7 +185,7 @@ def import_weights(
 
     Args:
       weights: Float32 weights, such as those of a float32 run. They may be traced.
-      params: Parameters of their structure and shapes, whose dtypes the new ones get; such as those that `init` saw.
+      params: Parameters of the same structure and shapes, whose dtypes the new ones get, such as those that `init` saw.
       state: The state of `with_master_weights`, or one that holds it.
 
     Returns:
@@ -308,7 +308,7 @@ def _check_params(params):
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if jnp.result_type(leaf) == jnp.float16:
             raise TypeError(
-                f"`params` at {_checks.place(path)} must be bfloat16, or float32 or better, got float16. Cast it."
+                f"`params` at {_checks.leaf_name(path)} must be bfloat16, or float32 or better, got float16. Cast it."
             )
 
 
@@ -334,7 +334,7 @@ def _check_state(state, params, low_bits=None):
     except ValueError as error:
         raise ValueError(f"`params` must have the structure of those that init saw. {error}") from None
     for (path, p), half in zip(jax.tree_util.tree_leaves_with_path(params), halves, strict=True):
-        _check_half(_checks.place(path), p, half, _LOW[made_with])
+        _check_half(_checks.leaf_name(path), p, half, _LOW[made_with])
     return halves
 
 

@@ -18,7 +18,7 @@ def refusing_complex(tx: optax.GradientTransformationExtraArgs, api: str) -> opt
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             if _is_complex(leaf):
                 raise TypeError(
-                    f"`{name}` at {_checks.place(path)} is complex, and {api} has no rule for that. Choose one: "
+                    f"`{name}` at {_checks.leaf_name(path)} is complex, and {api} has no rule for that. Choose one: "
                     "optax.contrib.split_real_and_imaginary around this gives each part a mean square, rmsprop gives "
                     "one to both."
                 )

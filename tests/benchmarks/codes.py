@@ -1,4 +1,4 @@
-"""The codes that are compared: ours, and others written anew from their descriptions.
+"""The codes that are compared: ours, and others reimplemented from their descriptions.
 
 Each takes a mean square through its code and back. What it would store, in bytes a parameter, is beside it.
 """

@@ -1,7 +1,7 @@
 """Times a training step beside optax and torch, in one run: python tests/benchmarks/step.py [--quick].
 
-Prints a table of ratios: the donated step, its temporaries and its state; tracing, lowering and compiling many leaves.
-On a GPU it also prints absolute times beside the card's copy bandwidth.
+Prints tables of ratios: the donated step, its temporaries and its state; tracing, lowering and compiling many leaves;
+an update outside of jit. On a GPU it also prints absolute times beside the card's copy bandwidth.
 """
 
 import argparse
@@ -127,23 +127,47 @@ def lower(tx, params):
     return lambda: jax.jit(lambda *args: step(*args)).lower(params, state, params)
 
 
-def leaves_table(counts, repeats, compile_up_to):
-    print("\nMany leaves of 8 floats, update and apply_updates: our processor time over optax's.")
-    print(f"{'':<16} {'leaves':>7} {'trace + lower':>14} {'compile':>8}")
-    for count in counts:
-        params = {f"leaf {i}": jnp.ones(8) for i in range(count)}
+def leaves_table(trees, repeats, compile_up_to):
+    print("\nMany leaves, update and apply_updates: our processor time over optax's.")
+    print(f"{'':<16} {'leaves':>16} {'trace + lower':>14} {'compile':>8}")
+    for kind, params in trees.items():
         for name, options in OPTIONS.items():
             work = {make: lower(make(0.01, **options), params) for make in (optax.rmsprop, rmsprop)}
             best = dict.fromkeys(work, (float("inf"), float("inf")))
-            for _ in tqdm(range(repeats), desc=f"{name}, {count}", leave=False):
+            for _ in tqdm(range(repeats), desc=f"{name}, {kind}", leave=False):
                 for make, function in work.items():
                     jax.clear_caches()
                     lowering = timed(function, time.process_time)
-                    compiling = timed(function().compile, time.process_time) if count <= compile_up_to else 0.0
+                    compiling = timed(function().compile, time.process_time) if len(params) <= compile_up_to else 0.0
                     best[make] = tuple(map(min, best[make], (lowering, compiling)))
             ours, theirs = best[rmsprop], best[optax.rmsprop]
             compiled = f"{ours[1] / theirs[1]:.2f}" if theirs[1] else "-"
-            print(f"{name:<16} {count:>7} {ours[0] / theirs[0]:>14.2f} {compiled:>8}")
+            print(f"{name:<16} {kind:>16} {ours[0] / theirs[0]:>14.2f} {compiled:>8}")
+
+
+def equal(count):
+    return {f"leaf {i}": jnp.ones(8) for i in range(count)}
+
+
+class Eager:
+    """An update of a fixed gradient, not compiled."""
+
+    def __init__(self, tx, params):
+        self.tx, self.params, self.state = tx, params, tx.init(params)
+
+    def __call__(self):
+        updates, self.state = self.tx.update(self.params, self.state, self.params)
+        jax.block_until_ready((updates, self.state))
+
+
+def eager_table(leaves, count):
+    params = {f"leaf {i}": jnp.full((8 + i,), 0.5) for i in range(leaves)}
+    print(f"\nAn update outside of jit, {leaves} leaves of as many shapes: milliseconds, and our time over optax's.")
+    print(f"{'':<16} {'optax':>7} {'ours':>7} {'ratio':>6}")
+    for name, options in OPTIONS.items():
+        times = rounds({make: Eager(make(0.01, **options), params) for make in (optax.rmsprop, rmsprop)}, count)
+        theirs, ours = (1e3 * statistics.median(times[make]) for make in (optax.rmsprop, rmsprop))
+        print(f"{name:<16} {theirs:>7.1f} {ours:>7.1f} {ratio(times[rmsprop], times[optax.rmsprop]):>6.2f}")
 
 
 def main():
@@ -154,7 +178,10 @@ def main():
     kind = jax.devices()[0].device_kind
     print(f"{kind} ({platform.machine()}), jax {jax.__version__}, optax {optax.__version__}")
     step_table(size, 3 if args.quick else 15)
-    leaves_table([20] if args.quick else [1000, 5000], 1 if args.quick else 3, compile_up_to=1000)
+    trees = {"20 of 20 shapes": {f"leaf {i}": jnp.ones(8 + i) for i in range(20)}}
+    trees |= {} if args.quick else {"1000 equal": equal(1000), "5000 equal": equal(5000)}
+    leaves_table(trees, 1 if args.quick else 5, compile_up_to=1000)
+    eager_table(60, 3 if args.quick else 25)
 
 
 if __name__ == "__main__":
