@@ -11,6 +11,8 @@ import optax
 from rmsprop_optax import _checks, moments
 from rmsprop_optax.transform import Numbers, floor_of, root
 
+__all__ = ["effective_learning_rate", "measure", "oscillation", "step_response"]
+
 
 def effective_learning_rate(
     state: optax.OptState,

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+__all__ = ["Runs", "advance", "begin", "judge"]
+
 
 class Runs(NamedTuple):
     """Runs that advance together; their number is the leading axis, but of `step`."""

@@ -14,6 +14,8 @@ import optax
 
 from rmsprop_optax import _checks, runs
 
+__all__ = ["Suggestion", "Sweep", "learning_rates"]
+
 
 class Suggestion(NamedTuple):
     """A learning rate, and why."""

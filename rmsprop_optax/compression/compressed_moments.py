@@ -21,6 +21,8 @@ from rmsprop_optax import _checks, moments
 from rmsprop_optax._value import value
 from rmsprop_optax.compression.codecs import Codec, dither
 
+__all__ = ["CompressedState", "compressed", "decompress", "recompress"]
+
 
 class CompressedState(NamedTuple):
     """The state of a compressed transformation: that of the transformation, with codes for moments."""
