@@ -110,10 +110,13 @@ ARROWS = {
     "_value": set(),
     "diagnostics": {"_checks", "moments", "transform"},
     "plots": set(),
-    "runs": set(),
-    "sweep": {"_checks", "runs"},
+    "sweep/__init__": {"sweep.result", "sweep.sweeping"},
+    "sweep/sweeping": {"sweep.arguments", "sweep.result", "sweep.runs"},
+    "sweep/arguments": {"_checks"},
+    "sweep/runs": set(),
+    "sweep/result": set(),
 }
-LAZY = {"moments": {"jax"}, "plots": {"matplotlib"}, "sweep": {"tqdm"}}
+LAZY = {"moments": {"jax"}, "plots": {"matplotlib"}, "sweep/sweeping": {"tqdm"}}
 
 
 def imports(path):
@@ -125,8 +128,8 @@ def imports(path):
             module = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
             if module == "rmsprop_optax":
                 ours |= {alias.name for alias in node.names}
-            elif module == "rmsprop_optax.checkpoint":
-                ours |= {f"checkpoint.{alias.name}" for alias in node.names}
+            elif module in ("rmsprop_optax.checkpoint", "rmsprop_optax.sweep"):
+                ours |= {f"{module.removeprefix('rmsprop_optax.')}.{alias.name}" for alias in node.names}
             elif module.startswith("rmsprop_optax."):
                 ours.add(module.removeprefix("rmsprop_optax."))
             else:

@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+import pickle
 import sys
 
 import jax
@@ -272,6 +273,13 @@ def test_a_sweep_is_read_at_a_glance_and_written_as_json():
     assert written["diverged"] == [[False] * 2] * 2 + [[True] * 2]
     assert written["final"][2] == [None, None]
     np.testing.assert_allclose(written["losses"][0][0], plain_descent([0.05], 20)[0], rtol=1e-4)
+
+
+def test_a_sweep_pickles_and_is_found_under_its_public_name():
+    found = pickle.loads(pickle.dumps(made([0.2, 0.1, 0.4])))
+    assert isinstance(found, sweep.Sweep)
+    assert repr(found) == repr(made([0.2, 0.1, 0.4]))
+    assert found.suggest() == made([0.2, 0.1, 0.4]).suggest()
 
 
 BAD = {

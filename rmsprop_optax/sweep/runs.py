@@ -9,41 +9,43 @@ import optax
 
 
 class Runs(NamedTuple):
-    """Runs that advance together; their number is the leading axis, but of `step`."""
+    """Runs that advance together. Every field except `step` has a leading axis of runs."""
 
     step: Any  # shape (), int32
-    rates: Any
+    rates: Any  # shape (runs,)
     params: Any
-    state: Any
-    order: Any  # in which a run takes the batches, int32; None for the order given
-    losses: Any  # NaN where a run has not been
-    ceiling: Any  # a loss above it is divergence
-    diverged_at: Any  # int32, -1 if not
+    state: Any  # of the optimizer
+    order: Any  # shape (runs, steps), int32: which batch each step takes; None for the order given
+    losses: Any  # shape (runs, steps); NaN at steps that a run hasn't taken
+    ceiling: Any  # shape (runs,); a run whose loss exceeds it has diverged
+    diverged_at: Any  # shape (runs,), int32; -1 for a run that hasn't diverged
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def begin(make_tx, make_params, steps, shuffled, rates, seeds, params, batches):
+def start(make_tx, make_params, steps, shuffled, rates, seeds, params, batches):
+    """Return runs before their first step, one for each pair of a rate and a seed."""
+
     def one(rate, seed):
         key = jax.random.key(seed)
-        start = params if make_params is None else make_params(key)
-        start = jax.tree.map(lambda p: jax.lax.convert_element_type(p, jnp.result_type(p)), start)  # no weak types
+        first = params if make_params is None else make_params(key)
+        first = jax.tree.map(lambda p: jax.lax.convert_element_type(p, jnp.result_type(p)), first)  # no weak types
         order = None
         if shuffled:
             order = jax.random.permutation(jax.random.fold_in(key, _ORDER), len(jax.tree.leaves(batches)[0]))[:steps]
-        return start, _transformation(make_tx, rate).init(start), order
+        return first, _transformation(make_tx, rate).init(first), order
 
     n, dtype = len(rates), rates.dtype
-    start, state, order = jax.vmap(one)(rates, seeds)
+    first, state, order = jax.vmap(one)(rates, seeds)
     losses, diverged_at = jnp.full((n, steps), jnp.nan, dtype), jnp.full(n, -1, jnp.int32)
-    return Runs(jnp.int32(0), rates, start, state, order, losses, jnp.zeros(n, dtype), diverged_at)
+    return Runs(jnp.int32(0), rates, first, state, order, losses, jnp.zeros(n, dtype), diverged_at)
 
 
-_ORDER = 0x6F726465  # no number that whoever makes the parameters is likely to fold in
+_ORDER = 0x6F726465  # a function that makes parameters is unlikely to fold the same number into its key
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
-def advance(make_tx, loss_fn, runs, batches, stop, multiple):
-    """Train until step `stop`, or until every run has diverged."""
+def train_until(make_tx, loss_fn, runs, batches, stop, diverged_above):
+    """Return the runs at step `stop`, or at the step where the last of them diverged."""
     alone = len(runs.rates) == 1
 
     def step(i, rate, params, state, order):
@@ -58,7 +60,7 @@ def advance(make_tx, loss_fn, runs, batches, stop, multiple):
         i, alive = now.step, now.diverged_at < 0
         one = functools.partial(step, i)
         loss, params, state = (one if alone else jax.vmap(one))(now.rates, now.params, now.state, now.order)
-        ceiling = jnp.where(i == 0, loss + (multiple - 1) * jnp.abs(loss), now.ceiling)
+        ceiling = jnp.where(i == 0, loss + (diverged_above - 1) * jnp.abs(loss), now.ceiling)
         lost = ~jnp.isfinite(loss) | (loss > ceiling)
         return now._replace(
             step=i + 1,
@@ -69,20 +71,25 @@ def advance(make_tx, loss_fn, runs, batches, stop, multiple):
             diverged_at=jnp.where(alive & lost, i, now.diverged_at),
         )
 
-    start = _own(runs, lambda x: x[0]) if alone else runs
-    end = jax.lax.while_loop(lambda now: (now.step < stop) & (now.diverged_at < 0).any(), body, start)
-    return _own(end, lambda x: x[None]) if alone else end
+    first = _map_step_inputs(lambda x: x[0], runs) if alone else runs
+    last = jax.lax.while_loop(lambda now: (now.step < stop) & (now.diverged_at < 0).any(), body, first)
+    return _map_step_inputs(lambda x: x[None], last) if alone else last
 
 
-def _own(runs, change):
-    """Change what a run trains with. One alone has no leading axis there: its conditionals stay conditionals."""
-    own = runs.rates, runs.params, runs.state, runs.order
-    rates, params, state, order = jax.tree.map(change, own)
+def _map_step_inputs(function, runs):
+    """Apply a function to each array that a step of training takes.
+
+    A single run trains without the leading axis of runs: `jax.vmap` would turn each `jax.lax.cond` of an optimizer into
+    a select, which computes both branches.
+    """
+    inputs = runs.rates, runs.params, runs.state, runs.order
+    rates, params, state, order = jax.tree.map(function, inputs)
     return runs._replace(rates=rates, params=params, state=state, order=order)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def judge(loss_fn, params, held_out):
+def losses_on(loss_fn, params, held_out):
+    """Return each run's loss on one held-out batch; `params` has a leading axis of runs."""
     if len(jax.tree.leaves(params)[0]) == 1:
         return _loss(loss_fn, jax.tree.map(lambda x: x[0], params), held_out)[None]
     return jax.vmap(lambda params: _loss(loss_fn, params, held_out))(params)
