@@ -1,6 +1,8 @@
 """Training runs that advance together, each with its own learning rate, in one compiled program."""
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -32,7 +34,8 @@ def start(make_tx, make_params, steps, shuffled, rates, seeds, params, batches):
         order = None
         if shuffled:
             order = jax.random.permutation(jax.random.fold_in(key, _ORDER), len(jax.tree.leaves(batches)[0]))[:steps]
-        return first, _transformation(make_tx, rate).init(first), order
+        with _traced_rate():
+            return first, _transformation(make_tx, rate).init(first), order
 
     n, dtype = len(rates), rates.dtype
     first, state, order = jax.vmap(one)(rates, seeds)
@@ -52,7 +55,8 @@ def train_until(make_tx, loss_fn, runs, batches, stop, diverged_above):
         batch = jax.tree.map(lambda x: x[i if order is None else order[i]], batches)
         loss, grads = jax.value_and_grad(functools.partial(_loss, loss_fn))(params, batch)
         grads = jax.tree.map(jnp.conj, grads)  # of complex parameters, the way up
-        updates, new = _transformation(make_tx, rate).update(grads, state, params)
+        with _traced_rate():
+            updates, new = _transformation(make_tx, rate).update(grads, state, params)
         new = jax.tree.map(lambda x, old: x if x.dtype == old.dtype else x.astype(old.dtype), new, state)
         return loss.astype(runs.losses.dtype), optax.apply_updates(params, updates), new
 
@@ -95,13 +99,29 @@ def losses_on(loss_fn, params, held_out):
     return jax.vmap(lambda params: _loss(loss_fn, params, held_out))(params)
 
 
-def _transformation(make_tx: Any, rate: Any) -> Any:
+@contextlib.contextmanager
+def _traced_rate() -> Iterator[None]:
+    """Say what to do where an optimizer, or the function that makes it, turns its learning rate into a number."""
     try:
-        tx = make_tx(rate)
-    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+        yield
+    except _CONVERSIONS as error:
         raise TypeError(
-            "`make_tx` must take a traced learning rate, all rates share one program. " + str(error)
-        ) from None
+            "`make_tx` must take a traced learning rate, which all rates share one program for: no float(rate), no "
+            "`if` that depends on it. For a schedule that branches on its peak, such as "
+            "optax.warmup_cosine_decay_schedule, sweep a factor: `lambda factor: rmsprop(lambda count: factor * "
+            f"schedule(count))`. {str(error).splitlines()[0]}"
+        ) from error
+
+
+_CONVERSIONS = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+
+
+def _transformation(make_tx: Any, rate: Any) -> Any:
+    tx = make_tx(rate)
     if not (hasattr(tx, "init") and hasattr(tx, "update")):
         raise TypeError(
             f"`make_tx` must return an optax transformation, got {tx!r}. Pass a function of the learning rate: "

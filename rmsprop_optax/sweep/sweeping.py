@@ -1,6 +1,7 @@
 """Train once with each learning rate, all rates and seeds in one compiled program."""
 
 import contextlib
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -45,17 +46,19 @@ def learning_rates(
 
     Args:
       make_tx: A function from a learning rate, a traced float32 scalar (float64 if a parameter is), to an optax
-        transformation: `rmsprop`, `optax.sgd`, `lambda rate: optax.chain(optax.clip(1.0), optax.adam(rate))`.
+        transformation: `rmsprop`, `optax.sgd`, `lambda rate: optax.chain(optax.clip(1.0), optax.adam(rate))`. To sweep
+        the peak of a schedule, sweep a factor: `lambda factor: rmsprop(lambda count: factor * schedule(count))`.
       loss_fn: A function from parameters and a batch to a scalar loss; is traced.
       params: The parameters to start from: a tree of floating-point arrays, or, with `seeds`, a function from a PRNG
         key to one, called with `jax.random.key(seed)`.
-      batches: A tree of arrays, each of shape (at least `steps`, ...): step i gets element i of each. Or an iterator of
-        batches, of which `steps` are read and kept in memory. Indices into a data set make small batches, too. None if
-        the loss needs no data.
+      batches: A tree of arrays, each of shape (at least `steps`, ...): step i gets element i of each. Or an iterator
+        over batches; the first `steps` of them are read into memory. Indices into a data set make small batches. For a
+        list of batches pass `iter(batches)`. None if the loss needs no data.
       learning_rates: Shape (rates,), positive, ascending. Powers of a constant factor show most:
         `2.0 ** numpy.arange(-12, 0, 0.5)`.
       steps: How many steps to train; None for all of `batches`. Needed with an iterator and without data.
-      held_out: A batch to judge the trained parameters by; None judges by the training loss.
+      held_out: A batch on which to evaluate the trained parameters, of any number of examples; runs are then compared
+        by their loss on it. None compares them by their training loss.
       seeds: How many seeds to run each rate with, or which: integers in [0, 2**32). A seed chooses the start, if
         `params` is a function, and the order of the batches. None runs each rate once, in the order given.
       diverged_above: In (1, inf]. A multiple of the first loss. RMSprop, uncorrected, may well recover from 50.
@@ -67,9 +70,11 @@ def learning_rates(
       A `Sweep`.
 
     Raises:
-      ValueError: Rates that are empty, not ascending or not positive; a loss that is not a scalar; batches that run out
-        or differ in shape; `steps`, `seeds`, `diverged_above` or `at_once` out of range.
-      TypeError: `make_tx` is not such a function; a loss or parameters that are not floating-point.
+      ValueError: Rates that are empty, not ascending or not positive; a loss that is not a scalar; batches that run
+        out, differ in shape or could be a tree as well as a list; a `held_out` that is not like a batch; `steps`,
+        `seeds`, `diverged_above` or `at_once` out of range.
+      TypeError: `make_tx` is not such a function, or its first argument is not the learning rate; a loss or parameters
+        that are not floating-point; arguments of another type.
 
     Example:
       >>> import jax.numpy as jnp
@@ -89,16 +94,21 @@ def learning_rates(
       Smith, `Cyclical learning rates for training neural networks <https://arxiv.org/abs/1506.01186>`_, section 3.3,
       raises the rate during one run; here each rate has its own, so that late steps count.
     """
-    arguments.check_function("make_tx", make_tx, "that takes a learning rate: `rmsprop`, not `rmsprop(0.01)`")
+    arguments.check_factory(make_tx)
     arguments.check_function("loss_fn", loss_fn, "that takes parameters and a batch")
     rates = arguments.rates(learning_rates)
     seeds = arguments.seeds(seeds)
-    if not diverged_above > 1:
-        raise ValueError(f"`diverged_above` must be in (1, inf], got {diverged_above!r}: it multiplies the first loss.")
-    make_params, params, dtype = arguments.start(params, seeds)
+    arguments.check_threshold(diverged_above)
+    arguments.check_progress(progress)
+    make_params, params, shapes = arguments.start(params, seeds)
+    dtype = arguments.rate_dtype(shapes)
     batches, steps = arguments.stacked(batches, steps)
     pairs = [(rate, seed) for rate in rates for seed in seeds or (0,)]
     at_once = arguments.at_once(at_once, len(pairs))
+    if held_out is not None:
+        several = jax.tree.map(lambda p: jax.ShapeDtypeStruct((at_once, *p.shape), p.dtype), shapes)
+        evaluate = functools.partial(runs.losses_on.eval_shape, loss_fn, several)
+        arguments.check_held_out(held_out, batches, evaluate)
     groups = [pairs[i : i + at_once] for i in range(0, len(pairs), at_once)]
     parts = min(steps, math.ceil(50 / len(groups))) if progress else 1  # of a group, between two ticks of the bar
     stops = [round(steps * part / parts) for part in range(parts + 1)]
