@@ -19,3 +19,5 @@ __all__ = [
     "scale_by_rms",
     "sweep",
 ]
+
+__version__ = "0.1.0"

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import optax
 
 from rmsprop_optax import _checks, moments
-from rmsprop_optax.transform import root
+from rmsprop_optax.transform import Numbers, floor_of, root
+
+__all__ = ["effective_learning_rate", "measure", "oscillation", "step_response"]
 
 
 def effective_learning_rate(
@@ -254,7 +256,8 @@ def _weight(decay: Any, count: Any) -> jax.Array:
 
 
 def _rate(learning_rate: Any, nu: Any, eps: Any, eps_in_sqrt: bool) -> jax.Array:
-    return learning_rate / root(nu, jnp.asarray(eps, nu.dtype), eps_in_sqrt)
+    eps = jnp.asarray(eps, nu.dtype)
+    return learning_rate / root(nu, Numbers(None, eps, floor_of(eps)), eps_in_sqrt)
 
 
 class _Row(NamedTuple):

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+__all__ = ["effective_learning_rates", "paths", "step_response", "sweep"]
+
 
 def paths(
     function: Callable[[Any, Any], Any],

@@ -5,6 +5,7 @@ recorded trajectories, and with PyTorch itself where it is installed.
 """
 
 import copy
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -17,18 +18,41 @@ from kit.replaying import difference, in_our_terms, replay, state_difference
 
 from rmsprop_optax import checkpoint, dialects, rmsprop
 
-RUNS = [run for library in ("torch", "timm", "sb3", "keras3", "tf1") for run in library_states.runs(library)]
 TOLERANCE = {"f": 2e-6, "d": 1e-12, "F": 2e-6, "D": 1e-12}
+
+
+def read_keras(run, tx):
+    variables = dict(run.state["variables"])
+    return checkpoint.from_keras(variables, run.state["names"], config=run.state["config"], tx=tx)
+
+
+def read_tf1(run, tx):
+    return checkpoint.from_tf1(run.state, tx=tx)
+
+
+def read_torch(run, tx):
+    return checkpoint.from_torch(run.state, names=list(run.case.params), tx=tx)
+
+
+SOURCES = {  # the libraries whose recorded states a function reads, and how their users call it
+    "from_keras": (("keras3",), read_keras),
+    "from_tf1": (("tf1",), read_tf1),
+    "from_torch": (("torch", "timm", "sb3"), read_torch),
+}
+READ = {library: read for libraries, read in SOURCES.values() for library in libraries}
+RUNS = [run for library in READ for run in library_states.runs(library)]
 
 
 def moments_of(run, tx):
     """Read a recorded state as its library's user would."""
-    if run.case.library == "keras3":
-        variables = dict(run.state["variables"])
-        return checkpoint.from_keras(variables, run.state["names"], config=run.state["config"], tx=tx)
-    if run.case.library == "tf1":
-        return checkpoint.from_tf1(run.state, tx=tx)
-    return checkpoint.from_torch(run.state, names=list(run.case.params), tx=tx)
+    return READ[run.case.library](run, tx)
+
+
+def test_every_source_reads_recorded_states_and_is_on_the_page():
+    public = {name for name in checkpoint.__all__ if name.startswith("from_")}
+    assert public - {"from_optax"} == SOURCES.keys()  # optax itself is run, in test_checkpoint_options.py
+    page = (pathlib.Path(__file__).parent.parent / "docs" / "checkpoints.md").read_text()
+    assert [name for name in sorted(public) if f"checkpoint.{name}(" not in page] == []
 
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.id)

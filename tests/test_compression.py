@@ -298,8 +298,9 @@ def test_the_types_hold_under_strict_promotion_and_donation():
 @pytest.mark.parametrize(
     ("name", "compiled", "kind"),
     [
-        ("everything", True, AxisType.Explicit),
+        ("plain", True, AxisType.Explicit),
         ("bfloat16", False, AxisType.Auto),
+        pytest.param("everything", True, AxisType.Explicit, marks=pytest.mark.full),
         pytest.param("everything", True, AxisType.Auto, marks=pytest.mark.full),
         pytest.param("everything", False, AxisType.Explicit, marks=pytest.mark.full),
         pytest.param("bfloat16", True, AxisType.Explicit, marks=pytest.mark.full),

@@ -12,7 +12,7 @@ from rmsprop_optax import _checks
 from rmsprop_optax import moments as names
 from rmsprop_optax.checkpoint import contents
 from rmsprop_optax.checkpoint.contents import Contents, Item, Path, agreed, name_of
-from rmsprop_optax.checkpoint.filling import codes_message, copy_like, filled, is_code, paired, whole
+from rmsprop_optax.checkpoint.filling import check_codecs, codes_message, copy_like, filled, is_code, paired, whole
 from rmsprop_optax.checkpoint.variance import mean_square, variance
 
 __all__ = ["Report", "adapt"]
@@ -126,6 +126,7 @@ def continued(
     for item in new.items:
         if item.path in sources:
             source, value = sources[item.path]
+            check_codecs(item, value)
             arrays[item.path] = copy_like(
                 f"`{item.field or 'old_state'}` at {name_of(item.parameter if item.field else item.path)}",
                 value,

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rmsprop_optax.checkpoint.contents import Contents, Path, describe, name_of
+from rmsprop_optax.checkpoint.contents import Contents, Item, Path, describe, name_of
 
-__all__ = ["copy_like", "filled", "is_code", "no_codes", "paired", "whole"]
+__all__ = ["check_codecs", "copy_like", "filled", "is_code", "no_codes", "paired", "whole"]
 
 
 def filled(state: Any, arrays: Mapping[Path, Any]) -> Any:
@@ -62,6 +62,18 @@ def copy_like(where: str, x: Any, like: Any, *, allow_rounding: bool = False, me
     if sharding is not None and memory_kind is not None:
         sharding = sharding.with_memory_kind(memory_kind)
     return jax.device_put(copied, sharding)
+
+
+def check_codecs(item: Item, x: Any) -> None:
+    """Refuse codes that other codecs made than those of the state to fill: it has a checksum of them."""
+    if item.owner != "rmsprop_optax.CompressedState" or item.inside != ("made_by",):
+        return
+    if isinstance(item.value, jax.Array) and not np.array_equal(np.asarray(x), np.asarray(item.value)):
+        raise ValueError(
+            f"The codes at {name_of(item.path[:-1])} were made by other codecs than those of the state to fill. Build "
+            "`compressed` with the codecs of the run before, or change them: compression.decompress with the old ones, "
+            "compression.recompress with the new ones."
+        )
 
 
 def no_codes(owner: str, contents: Contents) -> None:

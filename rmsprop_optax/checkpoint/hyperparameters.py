@@ -8,6 +8,8 @@ import optax
 
 from rmsprop_optax.dialects import ROWS
 
+__all__ = ["compare", "framework_of", "options"]
+
 _SWITCHES = ("eps_in_sqrt", "lr_in_momentum", "decoupled_weight_decay", "bias_correction")
 _MEANING_0 = ("momentum", "weight_decay")  # where None and 0 take the same path
 _BY_FUNCTION = {row.function: name for name, row in ROWS.items() if row.function}

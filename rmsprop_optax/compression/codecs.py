@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+__all__ = ["BFloat16", "Codec", "RmsByte", "SignedByte", "dither", "truncate"]
+
 
 @runtime_checkable
 class Codec(Protocol):

@@ -5,7 +5,9 @@ they sit in a chain, and keep the shapes and shardings of the parameters.
 """
 
 import contextlib
+import dataclasses
 import functools
+import zlib
 from typing import Any, NamedTuple
 
 import jax
@@ -19,12 +21,15 @@ from rmsprop_optax import _checks, moments
 from rmsprop_optax._value import value
 from rmsprop_optax.compression.codecs import Codec, dither
 
+__all__ = ["CompressedState", "compressed", "decompress", "recompress"]
+
 
 class CompressedState(NamedTuple):
     """The state of a compressed transformation: that of the transformation, with codes for moments."""
 
     dither_count: jax.Array  # shape (), int32: steps; it decides the dither and nothing else
     inner_state: optax.OptState  # its moments in the codecs' dtypes, like params; the rest as it was
+    made_by: jax.Array = np.uint32(0)  # type: ignore[assignment]  # shape (), uint32: a checksum of the codecs, 0 for none
 
 
 with contextlib.suppress(ValueError):  # the module is being reloaded
@@ -96,7 +101,8 @@ def compressed(
 
     def init_fn(params):
         dither_count = jnp.zeros([], jnp.int32)
-        return CompressedState(dither_count, _beside(_encoded(inner.init(params), codecs, dither_count), params))
+        inner_state = _beside(_encoded(inner.init(params), codecs, dither_count), params)
+        return CompressedState(dither_count, inner_state, jnp.uint32(_checksum(codecs)))
 
     def update_fn(updates, state, params=None, **extra_args):
         if not isinstance(state, CompressedState):
@@ -104,7 +110,8 @@ def compressed(
             raise TypeError(f"`state` must be the CompressedState that init made, got {came}.")
         updates, new = inner.update(updates, _decoded(state.inner_state, codecs), params, **extra_args)
         dither_count = optax.safe_increment(state.dither_count)
-        return updates, CompressedState(dither_count, _encoded(new, codecs, dither_count, before=state.inner_state))
+        inner_state = _encoded(new, codecs, dither_count, before=state.inner_state)
+        return updates, CompressedState(dither_count, inner_state, state.made_by)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
@@ -147,7 +154,7 @@ def decompress(
     codecs = _codecs(nu=nu, variance=variance, mu=mu, trace=trace)
 
     def decoded(node):
-        return CompressedState(node.dither_count, _decoded(node.inner_state, codecs))
+        return CompressedState(node.dither_count, _decoded(node.inner_state, codecs), jnp.zeros_like(node.made_by))
 
     return _map_compressed(decoded, state)
 
@@ -190,7 +197,8 @@ def recompress(
     codecs = _codecs(nu=nu, variance=variance, mu=mu, trace=trace)
 
     def encoded(node):
-        return CompressedState(node.dither_count, _encoded(node.inner_state, codecs, node.dither_count))
+        inner_state = _encoded(node.inner_state, codecs, node.dither_count)
+        return CompressedState(node.dither_count, inner_state, jnp.full_like(node.made_by, _checksum(codecs)))
 
     return _map_compressed(encoded, state)
 
@@ -209,6 +217,18 @@ def _codecs(**codecs: Codec | None) -> dict[str, Codec]:
                 'relative_to="nu" for mu, or compression.BFloat16().'
             )
     return named
+
+
+def _checksum(codecs: dict[str, Codec]) -> int:
+    """Return 32 bits that differ where codecs do, so that no codes are read with other codecs than made them.
+
+    A dataclass prints its fields; of other codecs the class has to do, for their `repr` may be an address.
+    """
+    described = {
+        name: repr(codec) if dataclasses.is_dataclass(codec) else type(codec).__qualname__
+        for name, codec in sorted(codecs.items())
+    }
+    return zlib.crc32(repr(described).encode())
 
 
 def _check_codec(name: str, codec: Any) -> None:

@@ -18,6 +18,15 @@ from rmsprop_optax import _checks, moments
 from rmsprop_optax._value import value
 from rmsprop_optax.compression.codecs import dither, truncate
 
+__all__ = [
+    "DitheredMasterWeightsState",
+    "DitheredWeightsState",
+    "MasterWeightsState",
+    "export_weights",
+    "import_weights",
+    "with_master_weights",
+]
+
 
 class MasterWeightsState(NamedTuple):
     """The state of a transformation with master weights, for 16 low bits."""

@@ -11,6 +11,20 @@ import numpy as np
 
 from rmsprop_optax import _checks
 
+__all__ = [
+    "at_once",
+    "check_factory",
+    "check_function",
+    "check_held_out",
+    "check_progress",
+    "check_threshold",
+    "rate_dtype",
+    "rates",
+    "seeds",
+    "stacked",
+    "start",
+]
+
 _RATES = {"learning_rate", "lr", "rate"}  # names of a learning rate
 _OTHERS = {"b1", "decay", "eps", "max_delta", "max_norm", "momentum", "steps"}  # first arguments that are no rate
 

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+__all__ = ["Suggestion", "Sweep", "gather"]
+
 
 class Suggestion(NamedTuple):
     """A learning rate, and why."""

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+__all__ = ["Runs", "losses_on", "start", "train_until"]
+
 
 class Runs(NamedTuple):
     """Runs that advance together. Every field except `step` has a leading axis of runs."""

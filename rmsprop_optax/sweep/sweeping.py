@@ -14,6 +14,8 @@ import optax
 from rmsprop_optax.sweep import arguments, runs
 from rmsprop_optax.sweep.result import Sweep, gather
 
+__all__ = ["learning_rates"]
+
 
 def learning_rates(
     make_tx: Callable[[Any], optax.GradientTransformation],
