@@ -39,6 +39,8 @@ def number(name: str, value: Any, *, below: float | None = None, signed: bool = 
             raise TypeError(f"{expected}, got dtype {value.dtype}.{hint}")
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, int | float):
+        if callable(value) and not hint:
+            hint = " For a schedule wrap the optimizer's factory in optax.inject_hyperparams."
         raise TypeError(f"{expected}, got {value!r}.{hint}")
     least = -_FLOAT32_MAX if signed else 0
     if not (least <= value <= _FLOAT32_MAX and (below is None or value < below)):  # nan fails too
@@ -84,6 +86,11 @@ def inexact(name: str, tree: Any) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         number = isinstance(leaf, bool | int | float | complex)
         dtype = jnp.result_type(leaf) if number else getattr(leaf, "dtype", None)
+        if type(dtype).__module__.startswith("torch"):
+            raise TypeError(
+                f"`{name}` at {leaf_name(path)} must be an array of JAX or NumPy, got a PyTorch tensor, {dtype}. "
+                "Convert it: jnp.asarray(tensor.detach().numpy())."
+            )
         if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
             raise TypeError(
                 f"`{name}` at {leaf_name(path)} must be a floating-point or complex array, got {dtype or repr(leaf)}. "

@@ -1,8 +1,10 @@
 """`sweep`: every run is the one trained alone, what diverges is found where it diverges, and the suggestion holds."""
 
 import functools
+import inspect
 import json
 import math
+import pickle
 import sys
 
 import jax
@@ -12,7 +14,7 @@ import optax
 import pytest
 from sklearn.datasets import load_digits
 
-from rmsprop_optax import rmsprop, sweep
+from rmsprop_optax import dialects, recipes, rmsprop, scale_by_rms, sweep
 from rmsprop_optax.sweep import Sweep
 
 STEEP = np.array([1.0, 10.0])  # curvatures: plain descent is stable below a rate of 2 / 10
@@ -52,6 +54,17 @@ def chained(rate):
     return optax.chain(optax.clip(0.05), rmsprop(rate, momentum=0.5))
 
 
+WARMUP = optax.warmup_cosine_decay_schedule(0.0, 1.0, 3, 12)
+
+
+def scheduled(factor):
+    return rmsprop(lambda count: factor * WARMUP(count))
+
+
+def with_momentum_schedule(rate):
+    return optax.inject_hyperparams(rmsprop)(rate, momentum=lambda count: 0.9 - 0.5 / (count + 1))
+
+
 def alone(make_tx, rate, batches, params=PARAMS):
     """Train in a plain loop; return the losses and the parameters."""
     tx, losses = make_tx(rate), []
@@ -70,7 +83,18 @@ def alone(make_tx, rate, batches, params=PARAMS):
 
 
 @pytest.mark.parametrize(
-    ("make_tx", "at_once"), [(rmsprop, 1), (rmsprop, 3), (optax.adam, 2), (chained, 1), (chained, 2)]
+    ("make_tx", "at_once"),
+    [
+        (rmsprop, 1),
+        (rmsprop, 3),
+        (optax.adam, 2),
+        (chained, 1),
+        (chained, 2),
+        (scheduled, 1),
+        (scheduled, 2),
+        (with_momentum_schedule, 1),
+        (lambda rate: recipes.impala(None, rate), 3),
+    ],
 )
 def test_a_run_is_the_one_trained_alone(make_tx, at_once):
     batches, held_out = regression_data(), tuple(x[0] for x in regression_data(1, seed=1))
@@ -274,6 +298,13 @@ def test_a_sweep_is_read_at_a_glance_and_written_as_json():
     np.testing.assert_allclose(written["losses"][0][0], plain_descent([0.05], 20)[0], rtol=1e-4)
 
 
+def test_a_sweep_pickles_and_is_found_under_its_public_name():
+    found = pickle.loads(pickle.dumps(made([0.2, 0.1, 0.4])))
+    assert isinstance(found, sweep.Sweep)
+    assert repr(found) == repr(made([0.2, 0.1, 0.4]))
+    assert found.suggest() == made([0.2, 0.1, 0.4]).suggest()
+
+
 BAD = {
     "empty rates": ({"learning_rates": []}, ValueError, "`learning_rates` must have shape"),
     "a scalar rate": ({"learning_rates": 0.1}, ValueError, "`learning_rates` must have shape"),
@@ -289,25 +320,76 @@ BAD = {
     "an iterator without end": ({"batches": lambda: iterated(3)}, ValueError, "`steps` must be given"),
     "no batches and no steps": ({"batches": lambda: None}, ValueError, "`steps` must be given"),
     "batches of several lengths": (
-        {"batches": lambda: (np.zeros((3, 8, 3)), np.zeros((4, 8)))}, ValueError, "got lengths {'.0.': 3, '.1.': 4}",
+        {"batches": lambda: (np.zeros((3, 8, 3)), np.zeros((4, 8)))}, ValueError, "got lengths {'0': 3, '1': 4}",
     ),
     "a batch of another shape": (
         {"batches": lambda: iter([np.zeros(3), np.zeros(2)]), "steps": 2}, ValueError, r"batches at step 1.*\(2,\)",
     ),
-    "a scalar batch": ({"batches": lambda: {"x": 1.0}}, ValueError, "must have shape .steps, ...., got a scalar"),
-    "no steps": ({"steps": 0}, ValueError, "`steps` must be an integer from 1"),
+    "a scalar batch": ({"batches": lambda: {"x": 1.0}}, ValueError, "at x must have shape .steps, ...., got a scalar"),
+    "a list of batches": ({"batches": lambda: list(iterated(4))}, ValueError, r"iter\(batches\) and steps=4"),
+    "a list of one batch": ({"batches": lambda: list(iterated(1))}, ValueError, r"iter\(batches\) and steps=1"),
+    "a list of arrays": ({"batches": lambda: list(regression_data()[0])}, ValueError, r"iter\(batches\) and steps=12"),
+    "a generator function": ({"batches": lambda: iterated, "steps": 3}, TypeError, "Call it: pass what it returns"),
+    "a string for batches": ({"batches": lambda: "train", "steps": 3}, TypeError, "iterator of batches, got 'train'"),
+    "a number for batches": ({"batches": lambda: 32, "steps": 3}, TypeError, "iterator of batches, got 32"),
+    "arrays of strings": ({"batches": lambda: {"x": np.array(["a", "b"])}}, TypeError, "at x must be numbers, got <U1"),
+    "an iterator of strings": ({"batches": lambda: iter("ab"), "steps": 2}, TypeError, "must be numbers, got <U1"),
+    "batches without arrays": ({"batches": lambda: {}, "steps": 3}, ValueError, "Pass None if the loss needs no data"),
+    "a held-out array for a pair": ({"held_out": np.zeros((2, 8, 3))}, ValueError, "`held_out` must have the struc"),
+    "a held-out set without x": ({"held_out": (None, np.zeros(8))}, ValueError, "`held_out` must have the structure"),
+    "a held-out column": (
+        {"held_out": (np.zeros((8, 3)), np.zeros((8, 1)))}, ValueError, "`held_out` at 1 must have as many axes",
+    ),
+    "more held-out features": (
+        {"held_out": (np.zeros((8, 4)), np.zeros(8))}, ValueError, r"'0': \(8, 4\).*a batch has shapes {'0': \(8, 3\)",
+    ),
+    "held-out strings": ({"held_out": (np.zeros((8, 3)), np.array(["a"]))}, ValueError, "must be a batch that `loss"),
+    "a loss that fails": (
+        {"loss_fn": lambda p, b: b["x"], "held_out": (np.zeros((8, 3)), np.zeros(8))}, TypeError, "tuple indices",
+    ),
+    "no steps": ({"steps": 0}, ValueError, r"`steps` must be an integer in \[1, 2\*\*31\), got 0"),
+    "half a step": ({"steps": 1.5}, ValueError, "`steps` must be an integer"),
+    "steps beyond int32": ({"batches": lambda: None, "steps": 2**31}, ValueError, "`steps` must be an integer"),
+    "a word for the rates": ({"learning_rates": "auto"}, TypeError, "must be a sequence of numbers, got 'auto'"),
+    "words for the rates": ({"learning_rates": ["0.1", "0.2"]}, TypeError, "must be a sequence of numbers"),
+    "no rates": ({"learning_rates": None}, TypeError, "must be a sequence of numbers, got None"),
+    "bools for the rates": ({"learning_rates": [True]}, TypeError, "must be a sequence of numbers"),
+    "ragged rates": ({"learning_rates": [[0.1], [0.1, 0.2]]}, TypeError, "must be a sequence of numbers"),
+    "a generator of rates": ({"learning_rates": (2.0**i for i in (1, 2))}, TypeError, "must be a sequence of numbers"),
     "an optimizer for its factory": ({"make_tx": rmsprop(0.1)}, TypeError, "`make_tx` must be a function"),
     "a factory of something else": ({"make_tx": lambda rate: rate}, TypeError, "must return an optax transformation"),
-    "a factory that looks": ({"make_tx": lambda rate: optax.sgd(float(rate))}, TypeError, "traced learning rate"),
-    "a loss that is none": ({"loss_fn": 1.0}, TypeError, "`loss_fn` must be a function"),
+    "a factory that needs a float": ({"make_tx": lambda rate: optax.sgd(float(rate))}, TypeError, "no float.rate."),
+    "a schedule that branches on its peak": (
+        {"make_tx": lambda rate: rmsprop(optax.warmup_cosine_decay_schedule(0.0, rate, 3, 12))}, TypeError,
+        r"sweep a factor: `lambda factor: rmsprop\(lambda count: factor \* schedule\(count\)\)`",
+    ),
+    "a schedule that branches in the step": (
+        {"make_tx": lambda rate: optax.sgd(lambda count: rate if rate > 0.01 else 0.01)}, TypeError, "sweep a factor",
+    ),
+    "a momentum schedule": (
+        {"make_tx": lambda rate: rmsprop(rate, momentum=lambda count: 0.9)}, TypeError, "optax.inject_hyperparams",
+    ),
+    "a factory of two numbers": ({"make_tx": lambda rate, decay: rate}, TypeError, "a learning rate and nothing else"),
+    "a factory without arguments": ({"make_tx": lambda: optax.sgd(0.1)}, TypeError, "a learning rate and nothing else"),
+    "a loss that is a number": ({"loss_fn": 1.0}, TypeError, "`loss_fn` must be a function"),
     "integer parameters": ({"params": {"w": jnp.arange(3)}}, TypeError, "`params` at w must be a floating-point"),
     "no parameters": ({"params": {}}, ValueError, "`params` must have a leaf"),
     "parameters to make without a seed": ({"params": start}, ValueError, "Pass seeds=3"),
+    "a string for parameters": ({"params": {"w": "w"}}, TypeError, "`params` at w must be a floating-point"),
     "no seeds": ({"seeds": 0}, ValueError, "`seeds` must be"),
+    "a bool for seeds": ({"seeds": True}, ValueError, "`seeds` must be"),
+    "a float for seeds": ({"seeds": 3.0}, ValueError, "`seeds` must be"),
     "equal seeds": ({"seeds": [1, 1]}, ValueError, "`seeds` must be"),
     "a fractional seed": ({"seeds": [0.5]}, ValueError, "`seeds` must be"),
-    "a threshold below the start": ({"diverged_above": 1.0}, ValueError, r"`diverged_above` must be in \(1, inf\]"),
-    "none at once": ({"at_once": 0}, ValueError, "`at_once` must be an integer from 1"),
+    "a threshold below the start": ({"diverged_above": 1.0}, ValueError, r"must be a number in \(1, inf\]"),
+    "a word for a threshold": ({"diverged_above": "1e3"}, TypeError, r"must be a number in \(1, inf\]"),
+    "none at once": ({"at_once": 0}, ValueError, r"`at_once` must be an integer in \[1, 3\].*got 0"),
+    "more at once than runs": ({"at_once": 4}, ValueError, r"`at_once` must be an integer in \[1, 3\].*got 4"),
+    "more at once than seeds": ({"at_once": 7, "seeds": 2}, ValueError, r"`at_once` must be an integer in \[1, 6\]"),
+    "a float at once": ({"at_once": 2.0}, ValueError, "`at_once` must be an integer"),
+    "a bool at once": ({"at_once": True}, ValueError, "`at_once` must be an integer"),
+    "a word for progress": ({"progress": "yes"}, TypeError, "`progress` must be True or False, got 'yes'"),
+    "a number for progress": ({"progress": 1}, TypeError, "`progress` must be True or False, got 1"),
 }  # fmt: skip
 
 
@@ -319,6 +401,55 @@ def test_bad_input_is_refused_by_name(bad):
     good = {"make_tx": optax.sgd, "loss_fn": regression, "params": PARAMS, "batches": regression_data()}
     with pytest.raises(kind, match=message):
         sweep.learning_rates(**good | {"learning_rates": RATES} | change)
+
+
+NOT_OF_A_RATE = {
+    "impala": (recipes.impala, "steps"),
+    "a3c": (recipes.a3c, "steps"),
+    **{name: (getattr(recipes, name), "steps_per_epoch") for name in ("efficientnet", "inception_v3", "mobilenet_v3")},
+    "char_rnn": (recipes.char_rnn, "steps_per_epoch"),
+    "scale_by_rms": (scale_by_rms, "decay"),
+    "rmsprop with a fixed rate": (functools.partial(rmsprop, 0.1), "decay"),
+    "optax.clip_by_global_norm": (optax.clip_by_global_norm, "max_norm"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_OF_A_RATE)
+def test_a_factory_whose_first_argument_is_not_the_rate_is_refused(name):
+    make_tx, first = NOT_OF_A_RATE[name]
+    with pytest.raises(TypeError, match=f"this would sweep its `{first}`.*lambda rate: recipes.impala.None, rate."):
+        sweep.learning_rates(make_tx, quadratic, jnp.ones(2), None, [0.1, 0.2], steps=2)
+
+
+def test_a_factory_with_the_learning_rate_first_is_accepted_whatever_its_name():
+    rows = [row for row in vars(dialects).values() if inspect.isfunction(row)]
+    given = [recipes.dqn, recipes.wgan, functools.partial(recipes.impala, None), optax.inject_hyperparams(rmsprop)]
+    for make_tx in [*rows, *given, optax.scale, lambda *args: optax.sgd(*args)]:
+        sweep.learning_rates(make_tx, quadratic, jnp.ones(2), None, [1e-4], steps=1)
+
+
+def test_a_torch_tensor_for_parameters_is_refused_by_name():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match="`params` at w must be an array of JAX or NumPy, got a PyTorch tensor"):
+        sweep.learning_rates(rmsprop, regression, {"w": torch.ones(3)}, regression_data(), RATES)
+
+
+def test_a_held_out_set_may_have_its_own_number_of_examples_and_list_for_tuple():
+    held_out = [np.zeros((5, 3), np.float32), np.zeros(5, np.float32)]
+    found = sweep.learning_rates(rmsprop, regression, PARAMS, regression_data(), RATES, held_out=held_out)
+    assert np.isfinite(found.held_out).all()
+
+
+def test_checking_the_held_out_loss_costs_no_second_trace():
+    traced = []
+
+    def counted(params, batch):
+        traced.append(batch[0].shape)
+        return regression(params, batch)
+
+    held_out = (np.zeros((5, 3), np.float32), np.zeros(5, np.float32))
+    sweep.learning_rates(rmsprop, counted, PARAMS, regression_data(), RATES, held_out=held_out)
+    assert traced.count((5, 3)) == 1
 
 
 def made(final, rates=None, first=2.0, **more):
