@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from sklearn.datasets import load_digits
+from kit.rows import rows
 
 from rmsprop_optax import rmsprop, sweep
 from rmsprop_optax.sweep import Sweep
@@ -70,7 +70,8 @@ def alone(make_tx, rate, batches, params=PARAMS):
 
 
 @pytest.mark.parametrize(
-    ("make_tx", "at_once"), [(rmsprop, 1), (rmsprop, 3), (optax.adam, 2), (chained, 1), (chained, 2)]
+    ("make_tx", "at_once"),
+    rows([(rmsprop, 1), (rmsprop, 3), (optax.adam, 2), (chained, 1), (chained, 2)], [(rmsprop, 1), (chained, 2)]),
 )
 def test_a_run_is_the_one_trained_alone(make_tx, at_once):
     batches, held_out = regression_data(), tuple(x[0] for x in regression_data(1, seed=1))
@@ -389,6 +390,8 @@ def digits_start(key):
 @pytest.mark.full
 @pytest.mark.parametrize(("make_tx", "octaves"), [(optax.sgd, (-4, 3)), (rmsprop, (-10, -2))])
 def test_on_the_digits_the_suggestion_beats_half_and_twice_from_fresh_seeds(make_tx, octaves):
+    from sklearn.datasets import load_digits
+
     images, labels = load_digits(return_X_y=True)
     chosen = np.random.default_rng(0).integers(len(images), size=(300, 64))
     batches = (images[chosen] / 16).astype(np.float32), labels[chosen].astype(np.int32)
