@@ -62,7 +62,7 @@ ARROWS = {
         "checkpoint.torch",
     },
     "checkpoint/contents": {"moments", "transform"},
-    "checkpoint/filling": {"checkpoint.contents"},
+    "checkpoint/filling": {"checkpoint.contents", "moments"},
     "checkpoint/restoring": {"_checks", "moments", "checkpoint.contents", "checkpoint.filling"},
     "checkpoint/adapting": {
         "_checks",
