@@ -174,7 +174,7 @@ class Rule(NamedTuple):
         if self.centered:
             return ScaleByStddevState(variance=second, mu=jax.tree.map(moments.zeros_like, params))
         if self.bias_correction:
-            return ScaleByRmsWithCountState(count=jnp.zeros([], jnp.int32), nu=second)
+            return ScaleByRmsWithCountState(count=moments.counter(params), nu=second)
         return ScaleByRmsState(nu=second)
 
     def numbers(self, count: Any, dtype: Any, **more: Any) -> "Numbers":
