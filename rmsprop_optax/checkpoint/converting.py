@@ -110,6 +110,12 @@ def _size(shape: tuple[int, ...]) -> int:
 
 def numpy_of(x: Any) -> np.ndarray:
     """Return a NumPy copy of an array or a tensor, on whatever device; half precision becomes float32."""
+    if hasattr(x, "full_tensor") or hasattr(x, "local_shards"):  # a DTensor or a ShardedTensor
+        raise ValueError(
+            "A statistic is a sharded tensor, of which each process has a part. Gather it before: "
+            "get_optimizer_state_dict(model, optimizer, options=StateDictOptions(full_state_dict=True)) in "
+            "torch.distributed.checkpoint.state_dict, or x.full_tensor()."
+        )
     if hasattr(x, "detach"):  # a tensor
         x = x.detach().cpu()
         x = (x.float() if "bfloat16" in str(x.dtype) else x).numpy()
