@@ -50,8 +50,8 @@ ARROWS = {
     "dialects/without_function": {"dialects"} | ROW,
     "dialects/row": {"alias"},
     "dialects/_assembly": {"_checks", "alias", "dialects.clipping", "dialects.complex_numbers", "dialects.row"},
-    "dialects/clipping": {"_checks", "transform"},
-    "dialects/complex_numbers": {"_checks", "moments"},
+    "dialects/clipping": {"_checks", "_value", "transform"},
+    "dialects/complex_numbers": {"_checks", "_value", "moments"},
     "checkpoint/__init__": {
         "checkpoint.adapting",
         "checkpoint.keras",
@@ -79,7 +79,9 @@ ARROWS = {
         "checkpoint.filling",
         "checkpoint.variance",
     },
-    "checkpoint/torch": SOURCE | {"checkpoint.contents", "checkpoint.torch_layouts", "checkpoint.variance"},
+    "checkpoint/torch": SOURCE
+    | {"checkpoint.contents", "checkpoint.torch_groups", "checkpoint.torch_layouts", "checkpoint.variance"},
+    "checkpoint/torch_groups": {"checkpoint.contents", "checkpoint.converting", "checkpoint.hyperparameters"},
     "checkpoint/torch_layouts": set(),
     "checkpoint/keras": SOURCE,
     "checkpoint/tf1": SOURCE - {"dialects"},

@@ -3,20 +3,28 @@
 import types
 
 import numpy as np
+import optax
 import pytest
 from kit.foreign_states import torch_state
 
-from rmsprop_optax import checkpoint, dialects
+from rmsprop_optax import checkpoint, dialects, rmsprop
 
 TORCH = dialects.torch_rmsprop
 W = ["w", "b"]
 WEIGHTS = {"w": np.zeros((2, 3), np.float32), "b": np.zeros(3, np.float32)}
 NAMED = torch_state(group={"param_names": W})
+BY_NAME = dict(zip(W, NAMED["state"].values(), strict=True))
+GROUP = NAMED["param_groups"][0]
 BATCH_NORM = ["w", "b", "bn.running_mean", "bn.running_var", "bn.num_batches_tracked"]
 
 
 def read(state_dict, convert=None, **options):
     return checkpoint.from_torch(state_dict, convert, **options)
+
+
+def masked(mask):
+    switches = {"eps_in_sqrt": False, "lr_in_momentum": False, "decoupled_weight_decay": False}
+    return rmsprop(0.01, 0.99, weight_decay=0.1, weight_decay_mask=mask, **switches)
 
 
 def write(state_dict, weights):
@@ -107,6 +115,59 @@ REFUSALS = {
         lambda: write(torch_state(), dict(reversed(WEIGHTS.items()))),
         ValueError,
         r"`square_avg` of b has shape \(2, 3\).*`weights` has shape \(3,\)",
+    ),
+    "a mask that decays what its group does not": (
+        lambda: read(NAMED, tx=masked({"w": True, "b": True})),
+        ValueError,
+        "`weight_decay` is 0, but `weight_decay` is 0.1",
+    ),
+    "a mask that does not decay what its group does": (
+        lambda: read(torch_state(group={"param_names": W, "weight_decay": 0.1}), tx=masked({"w": False, "b": False})),
+        ValueError,
+        "`weight_decay` is 0.1, but `weight_decay` is None",
+    ),
+    "a mask that divides a group": (
+        lambda: read(torch_state(group={"param_names": W, "weight_decay": 0.1}), tx=masked({"w": True, "b": False})),
+        ValueError,
+        r"divides `param_groups\[0\]`: w decays and b does not",
+    ),
+    "a mask of another tree": (
+        lambda: read(NAMED, tx=masked({"w": True, "c": False})),
+        ValueError,
+        "must fit what `convert` returns",
+    ),
+    "a list of other optimizers than the groups": (
+        lambda: read(NAMED, tx=[TORCH(), TORCH()]),
+        ValueError,
+        "one for each of the 1 `param_groups`, got 2",
+    ),
+    "another rate in the second group": (
+        lambda: read(
+            {"state": BY_NAME, "param_groups": [GROUP | {"params": W[:1]}, GROUP | {"params": W[1:], "lr": 0.5}]},
+            tx=[TORCH(), TORCH(lr=0.1)],
+        ),
+        ValueError,
+        r"`param_groups\[1\]`: `lr` is 0.5, but `learning_rate` is 0.1",
+    ),
+    "a partition, which hides its optimizers": (
+        lambda: read(NAMED, tx=optax.partition({"a": TORCH()}, "a")),
+        TypeError,
+        "optax.partition hide them.*for optax.partition, pass a list with one optimizer for each of `param_groups`",
+    ),
+    "a parameter to start that is none": (
+        lambda: checkpoint.adapt(TORCH().init(WEIGHTS), TORCH(), WEIGHTS, start=["c"]),
+        ValueError,
+        "`start` names c, but `tx` has no such parameter",
+    ),
+    "a parameter to start that has run": (
+        lambda: checkpoint.adapt(TORCH().init(WEIGHTS), TORCH(), WEIGHTS, start=["w"]),
+        ValueError,
+        "`start` names w, but `old_state` has moments for it",
+    ),
+    "a path to start that is not in a list": (
+        lambda: checkpoint.adapt(TORCH().init(WEIGHTS), TORCH(), WEIGHTS, start="w"),
+        TypeError,
+        "`start` must be a list",
     ),
 }
 

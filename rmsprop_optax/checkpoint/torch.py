@@ -11,6 +11,7 @@ from rmsprop_optax.checkpoint.contents import Contents, agreed, joined
 from rmsprop_optax.checkpoint.converting import Convert, numpy_of, reverted
 from rmsprop_optax.checkpoint.filling import no_codes, whole
 from rmsprop_optax.checkpoint.statistics import in_our_terms
+from rmsprop_optax.checkpoint.torch_groups import compare_groups
 from rmsprop_optax.checkpoint.torch_layouts import Layout, layout, named, written
 from rmsprop_optax.checkpoint.variance import mean_square
 from rmsprop_optax.dialects import ROWS
@@ -19,7 +20,6 @@ __all__ = ["from_torch", "to_torch"]
 
 _THEIRS = ROWS["torch"].state  # nu: square_avg, mu: grad_avg, trace: momentum_buffer
 _FAMILY = tuple(name for name, row in ROWS.items() if row.state == ROWS["torch"].state)
-_OFF = ("maximize", "caution", "corrected_weight_decay")
 
 
 def from_torch(
@@ -27,7 +27,7 @@ def from_torch(
     convert: Convert = None,
     *,
     names: Sequence[str] | Mapping[str, Any] | None = None,
-    tx: optax.GradientTransformation | None = None,
+    tx: optax.GradientTransformation | Sequence[optax.GradientTransformation] | None = None,
     framework: str | None = None,
 ) -> dict[str, Any]:
     r"""Read the moments from the `state_dict()` of `torch.optim.RMSprop`, or of one with its layout.
@@ -50,8 +50,9 @@ def from_torch(
         `[name for name, _ in model.named_parameters()]` as a rule. A dictionary from these names to the weights, in
         that order, has the shapes compared, too. None takes the recorded names, and otherwise, without `convert`, the
         numbers 0, 1, ...
-      tx: What carries on, made by `rmsprop` or a function of `dialects`: its arguments are compared with those in
-        `param_groups`, the learning rate, too. None compares nothing.
+      tx: What carries on, made by `rmsprop` or a function of `dialects` or `recipes`: its arguments are compared with
+        those in `param_groups`, the learning rate, too, and its `weight_decay_mask` group by group. For
+        `optax.partition`, a list with one optimizer for each group. None compares nothing.
       framework: torch, timm, sb3 or pfrl, whose switches `tx` is compared with; None takes it from `tx` and
         `param_groups`.
 
@@ -101,8 +102,7 @@ def from_torch(
     framework = _framework(framework, groups, tx)
     inside = _inside(groups, ROWS[framework].variant.lr_in_momentum)
     if tx is not None:
-        for i, group in enumerate(groups):
-            hyperparameters.compare(framework, group, tx, count, f"`param_groups[{i}]`", _OFF)
+        compare_groups(framework, groups, name_of, arrays["nu"], convert, tx, count)
     return in_our_terms(arrays, _THEIRS, convert, lr_in_momentum=inside, count=count)
 
 
@@ -266,7 +266,7 @@ def _check_entries(entries: dict[Any, Any], name_of: dict[Any, Any], fields: tup
 
 def _framework(framework: str | None, groups: list[Any], tx: Any) -> str:
     if framework is None:
-        dialect = hyperparameters.framework_of(tx)
+        dialect = hyperparameters.framework_of(tx[0] if type(tx) in (list, tuple) and tx else tx)
         framework = dialect if dialect in _FAMILY else "timm" if "lr_in_momentum" in groups[0] else "torch"
     if framework not in _FAMILY:
         raise ValueError(f"`framework` must be one of {', '.join(_FAMILY)}, got {framework!r}.")
