@@ -1,0 +1,179 @@
+"""What an import of a trainer's file refuses: each with its name, what was expected, what came, and the way out."""
+
+import types
+
+import numpy as np
+import optax
+import pytest
+from kit.foreign_states import torch_state
+
+from rmsprop_optax import checkpoint, dialects, rmsprop
+
+TORCH = dialects.torch_rmsprop
+W = ["w", "b"]
+WEIGHTS = {"w": np.zeros((2, 3), np.float32), "b": np.zeros(3, np.float32)}
+NAMED = torch_state(group={"param_names": W})
+BY_NAME = dict(zip(W, NAMED["state"].values(), strict=True))
+GROUP = NAMED["param_groups"][0]
+BATCH_NORM = ["w", "b", "bn.running_mean", "bn.running_var", "bn.num_batches_tracked"]
+
+
+def read(state_dict, convert=None, **options):
+    return checkpoint.from_torch(state_dict, convert, **options)
+
+
+def masked(mask):
+    switches = {"eps_in_sqrt": False, "lr_in_momentum": False, "decoupled_weight_decay": False}
+    return rmsprop(0.01, 0.99, weight_decay=0.1, weight_decay_mask=mask, **switches)
+
+
+def write(state_dict, weights):
+    return checkpoint.to_torch(TORCH().init(WEIGHTS), state_dict, weights, count=1)
+
+
+REFUSALS = {
+    "names that contradict the file": (
+        lambda: read(NAMED, names=["b", "w"]),
+        ValueError,
+        r"records the names.*w \(`names` has b there\), b \(`names` has w there\).*Leave `names` out",
+    ),
+    "names that contradict one group of the file": (
+        lambda: read(
+            {
+                "state": NAMED["state"],
+                "param_groups": [
+                    {"params": [0], "param_names": ["w"]},
+                    {"params": [1]},
+                ],
+            },
+            names=["b", "w"],
+        ),
+        ValueError,
+        "contradicts them: w",
+    ),
+    "fewer recorded names than parameters": (
+        lambda: read(torch_state(group={"param_names": ["w"]})),
+        ValueError,
+        r"`param_groups\[0\]` must have a name",
+    ),
+    "a parameter in two groups": (
+        lambda: read(torch_state(group={"params": [0, 0, 1]})),
+        ValueError,
+        "a parameter twice",
+    ),
+    "weights in another order than the statistics": (
+        lambda: read(torch_state(), names=dict(reversed(WEIGHTS.items()))),
+        ValueError,
+        r"`square_avg` of b has shape \(2, 3\).*`names` has shape \(3,\).*one group after those of the other",
+    ),
+    "numbers for a function of names": (
+        lambda: read(torch_state(), lambda weights: {name.replace(".", "_"): x for name, x in weights.items()}),
+        ValueError,
+        "numbers its 2 parameters and `convert` takes names. Pass `names`",
+    ),
+    "names of buffers": (
+        lambda: read(torch_state(), names=BATCH_NORM),
+        ValueError,
+        r"2 parameters.*got 5 names.*Buffers are no parameters: bn.running_mean.*model.named_parameters\(\)",
+    ),
+    "two optimizers of Lightning": (
+        lambda: read({"optimizer_states": [NAMED, NAMED]}),
+        ValueError,
+        r'a list of 2 optimizers. Pass one, checkpoint\["optimizer_states"\]\[0\]',
+    ),
+    "no optimizer of Lightning": (
+        lambda: read([]),
+        ValueError,
+        "a list of 0 optimizers",
+    ),
+    "a tensor of which each process has a part": (
+        lambda: read(torch_state(changed={1: {"square_avg": types.SimpleNamespace(full_tensor=None)}})),
+        ValueError,
+        "StateDictOptions.full_state_dict=True",
+    ),
+    "groups that differ in the order of the learning rate": (
+        lambda: read(
+            {
+                "state": NAMED["state"],
+                "param_groups": [{"params": [0], "lr_in_momentum": True}, {"params": [1], "lr_in_momentum": False}],
+            }
+        ),
+        ValueError,
+        "differ in lr_in_momentum",
+    ),
+    "statistics by other names than the groups": (
+        lambda: read({"state": {"c": NAMED["state"][0]}, "param_groups": [{"params": ["w"]}]}),
+        ValueError,
+        "missing: w; unexpected: c",
+    ),
+    "weights by other names to write": (
+        lambda: write(NAMED, {"w": WEIGHTS["w"], "c": WEIGHTS["b"]}),
+        ValueError,
+        r"records the names.*b \(`weights` has c there\)",
+    ),
+    "weights in another order to write, where their shapes tell": (
+        lambda: write(torch_state(), dict(reversed(WEIGHTS.items()))),
+        ValueError,
+        r"`square_avg` of b has shape \(2, 3\).*`weights` has shape \(3,\)",
+    ),
+    "a mask that decays what its group does not": (
+        lambda: read(NAMED, tx=masked({"w": True, "b": True})),
+        ValueError,
+        "`weight_decay` is 0, but `weight_decay` is 0.1",
+    ),
+    "a mask that does not decay what its group does": (
+        lambda: read(torch_state(group={"param_names": W, "weight_decay": 0.1}), tx=masked({"w": False, "b": False})),
+        ValueError,
+        "`weight_decay` is 0.1, but `weight_decay` is None",
+    ),
+    "a mask that divides a group": (
+        lambda: read(torch_state(group={"param_names": W, "weight_decay": 0.1}), tx=masked({"w": True, "b": False})),
+        ValueError,
+        r"divides `param_groups\[0\]`: w decays and b does not",
+    ),
+    "a mask of another tree": (
+        lambda: read(NAMED, tx=masked({"w": True, "c": False})),
+        ValueError,
+        "must fit what `convert` returns",
+    ),
+    "a list of other optimizers than the groups": (
+        lambda: read(NAMED, tx=[TORCH(), TORCH()]),
+        ValueError,
+        "one for each of the 1 `param_groups`, got 2",
+    ),
+    "another rate in the second group": (
+        lambda: read(
+            {"state": BY_NAME, "param_groups": [GROUP | {"params": W[:1]}, GROUP | {"params": W[1:], "lr": 0.5}]},
+            tx=[TORCH(), TORCH(lr=0.1)],
+        ),
+        ValueError,
+        r"`param_groups\[1\]`: `lr` is 0.5, but `learning_rate` is 0.1",
+    ),
+    "a partition, which hides its optimizers": (
+        lambda: read(NAMED, tx=optax.partition({"a": TORCH()}, "a")),
+        TypeError,
+        "optax.partition hide them.*for optax.partition, pass a list with one optimizer for each of `param_groups`",
+    ),
+    "a parameter to start that is none": (
+        lambda: checkpoint.adapt(TORCH().init(WEIGHTS), TORCH(), WEIGHTS, start=["c"]),
+        ValueError,
+        "`start` names c, but `tx` has no such parameter",
+    ),
+    "a parameter to start that has run": (
+        lambda: checkpoint.adapt(TORCH().init(WEIGHTS), TORCH(), WEIGHTS, start=["w"]),
+        ValueError,
+        "`start` names w, but `old_state` has moments for it",
+    ),
+    "a path to start that is not in a list": (
+        lambda: checkpoint.adapt(TORCH().init(WEIGHTS), TORCH(), WEIGHTS, start="w"),
+        TypeError,
+        "`start` must be a list",
+    ),
+}
+
+
+@pytest.mark.parametrize("why", REFUSALS)
+def test_an_import_refuses(why):
+    call, error, message = REFUSALS[why]
+    with pytest.raises(error, match=f"(?s){message}"):
+        call()
