@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from rmsprop_optax import _checks, moments
@@ -106,8 +107,8 @@ def measure(
       left out.
 
     Raises:
-      ValueError: Trees that differ; two second moments that cover one leaf, or none at all; a number out of range.
-      TypeError: As for :func:`effective_learning_rate`.
+      ValueError: Trees that differ; two second moments for one leaf, or none at all; a number out of range.
+      TypeError: As for :func:`effective_learning_rate`; quantiles that are not numbers.
 
     Example:
       >>> import jax.numpy as jnp
@@ -121,6 +122,7 @@ def measure(
     """
     learning_rate = _checks.number("learning_rate", learning_rate, hint=" For a schedule pass its value at this step.")
     eps, eps_in_sqrt = _checks.number("eps", eps), _checks.switch("eps_in_sqrt", eps_in_sqrt)
+    chosen = _quantiles(quantiles)
     _checks.inexact("params", params)
     for name, tree in (("gradients", gradients), ("updates", updates)):
         _checks.like(name, tree, "params", params)
@@ -134,7 +136,7 @@ def measure(
                 rows[path] = _with_second(rows.get(path), second, f"`state/{moment.path}` at {path}")
 
     def numbers(rows):
-        return _numbers(rows, learning_rate, eps, eps_in_sqrt, jnp.asarray(quantiles))
+        return _numbers(rows, learning_rate, eps, eps_in_sqrt, chosen)
 
     return {"all": numbers(list(rows.values())), "leaves": {path: numbers([row]) for path, row in rows.items()}}
 
@@ -194,8 +196,8 @@ def step_response(tx: optax.GradientTransformation, gradients: jax.typing.ArrayL
       The updates, like `gradients`.
 
     Raises:
-      ValueError: `gradients` is a scalar.
-      TypeError: `gradients` is not floating-point.
+      ValueError: `gradients` is a scalar or has no steps.
+      TypeError: `gradients` is not one floating-point array; `tx` is not a transformation.
 
     Example:
       >>> import jax.numpy as jnp
@@ -204,16 +206,45 @@ def step_response(tx: optax.GradientTransformation, gradients: jax.typing.ArrayL
       >>> [f"{update:.3f}" for update in updates]
       ['-2.000', '-1.512', '-1.315', '-1.983']
     """
+    _checks.transformation("tx", tx)
     _checks.inexact("gradients", gradients)
-    gradients = jnp.asarray(gradients)
-    if not gradients.shape:
-        raise ValueError("`gradients` must have shape (steps, ...), got a scalar.")
+    gradients = _one_array(gradients)
 
     def step(state, gradient):
         update, state = tx.update(gradient, state, jnp.zeros_like(gradient))
         return state, update
 
     return jax.lax.scan(step, tx.init(jnp.zeros_like(gradients[0])), gradients)[1]
+
+
+def _one_array(gradients: Any) -> jax.Array:
+    """Return gradients as an array with the steps in front, or refuse a tree, a scalar and no steps."""
+    expected = "`gradients` must be an array of shape (steps, ...) with one step at least"
+    try:
+        array = jnp.asarray(() if gradients is None else gradients)
+    except (TypeError, ValueError):
+        raise TypeError(f"{expected}, got a {type(gradients).__name__}. Pass a tree's leaves one by one.") from None
+    if not array.shape:
+        raise ValueError(f"{expected}, got a scalar. Repeat it: numpy.full(steps, gradient).")
+    if not len(array):
+        raise ValueError(f"{expected}, got {'None' if gradients is None else f'shape {array.shape}'}.")
+    return array
+
+
+def _quantiles(quantiles: Any) -> jax.Array:
+    """Return the quantiles to take as an array, or refuse them; their values may be traced."""
+    expected = "`quantiles` must be a sequence of numbers in [0, 1], such as (0.05, 0.5, 0.95)"
+    try:
+        array = jnp.asarray(quantiles)
+    except (TypeError, ValueError):
+        raise TypeError(f"{expected}, got {quantiles!r}.") from None
+    if not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):
+        raise TypeError(f"{expected}, got {quantiles!r}.")
+    if array.ndim != 1 or not array.size:
+        raise ValueError(f"{expected}, got shape {array.shape}.")
+    if not isinstance(quantiles, jax.core.Tracer) and not all(0 <= q <= 1 for q in np.asarray(quantiles)):
+        raise ValueError(f"{expected}, got {quantiles!r}.")
+    return array
 
 
 class _Moment(NamedTuple):
@@ -246,7 +277,11 @@ def _moments(state: Any, decay: Any) -> list[_Moment]:
         found.append(_Moment(path, second))
     if not found:
         names = " or ".join(f"`{name}`" for name in moments.SECOND)
-        raise ValueError(f"`state` must have a field named {names} somewhere, got {jax.tree.structure(state)}.")
+        classes = ", ".join(dict.fromkeys(type(entry).__name__ for _, entry in moments.entries(state)))
+        raise ValueError(
+            f"`state` must have a field named {names} somewhere, got {classes or f'a {type(state).__name__}'}. Pass "
+            "what `update` returned."
+        )
     return found
 
 

@@ -27,7 +27,8 @@ def paths(
       The Axes drawn on.
 
     Raises:
-      ValueError: A route that is not of shape (steps, 2).
+      ValueError: No routes; a route that is not finite or not of shape (steps, 2).
+      TypeError: Arguments of another type, such as arrays without names.
       ImportError: matplotlib is not installed.
 
     Example:
@@ -37,21 +38,32 @@ def paths(
       >>> [text.get_text() for text in ax.get_legend().get_texts()]
       ['straight']
     """
-    points = {name: np.asarray(route, float) for name, route in routes.items()}
+    if not callable(function):
+        raise TypeError(f"`function` must be a function of two arrays, got {_kind(function)}.")
+    points = {
+        name: _numbers(f"`routes` at {name}", route, "(steps, 2)")
+        for name, route in _named("routes", routes, "the points of a path").items()
+    }
     for name, route in points.items():
-        if route.ndim != 2 or route.shape[1] != 2:
+        if route.ndim != 2 or route.shape[1] != 2 or not len(route):
             raise ValueError(f"`routes` at {name} must have shape (steps, 2), got {route.shape}.")
-    ax = _axes(ax)
+        if not np.isfinite(route).all():
+            step = np.argmin(np.isfinite(route).all(1))
+            raise ValueError(f"`routes` at {name} must be finite, got {route[step]} at step {step}. Cut it off there.")
+    colors = _colors(colors)
     everything = np.concatenate([*points.values(), np.zeros((1, 2))])
     low, high = everything.min(0), everything.max(0)
     margin = 0.15 * (high - low) + 1e-9
     x, y = (np.linspace(a - m, b + m, 200) for a, b, m in zip(low, high, margin, strict=True))
     grid = np.meshgrid(x, y)
     values = np.asarray(function(*grid), float)
+    if values.shape != grid[0].shape:
+        raise ValueError(f"`function` must return the shape of its arguments, {grid[0].shape}, got {values.shape}.")
+    ax = _axes(ax)
     levels = np.quantile(values, np.linspace(0.02, 0.98, 14) ** 2)
     ax.contour(*grid, values, levels=np.unique(levels), colors="0.75", linewidths=0.8, zorder=1)
     for i, (name, route) in enumerate(points.items()):
-        color = (colors or {}).get(name, _CYCLE[i % len(_CYCLE)])
+        color = colors.get(name, _CYCLE[i % len(_CYCLE)])
         ax.plot(*route.T, "o-", color=color, label=name, markersize=3, linewidth=1.5, zorder=2 + i)
     lowest = np.unravel_index(np.argmin(values), values.shape)
     ax.plot(grid[0][lowest], grid[1][lowest], "*", color="0.4", markersize=10, zorder=1)
@@ -75,7 +87,8 @@ def sweep(sweeps: Any, *, colors: Mapping[str, str] | None = None, ax: Any = Non
       The Axes drawn on; its scales are logarithmic, but for losses that are not positive.
 
     Raises:
-      ValueError: No sweep, or one whose every rate diverged.
+      ValueError: No sweeps; a sweep in which every rate diverged.
+      TypeError: Something that is not a sweep.
       ImportError: matplotlib is not installed.
 
     Example:
@@ -88,14 +101,21 @@ def sweep(sweeps: Any, *, colors: Mapping[str, str] | None = None, ax: Any = Non
       >>> ax.get_xscale(), ax.get_yscale()
       ('log', 'log')
     """
-    named = sweeps if isinstance(sweeps, Mapping) else {"": sweeps}
-    if not named or any(run.best is None for run in named.values()):
-        raise ValueError(f"`sweeps` must have a rate that did not diverge in each, got {sweeps!r}.")
-    ax = _axes(ax)
+    named = {"": sweeps} if _is_sweep(sweeps) else _named("sweeps", sweeps, "a `sweep.Sweep`, or such a sweep")
+    for name, run in named.items():
+        if not _is_sweep(run):
+            raise TypeError(
+                f"`sweeps` at {name} must be a `sweep.Sweep`, as `sweep.learning_rates` returns it, got {_kind(run)}."
+            )
+        if run.best is None:
+            where = f"`sweeps` at {name}" if name else "`sweeps`"
+            smallest = f"the smallest, {run.learning_rates[0]:.3g}, did too. Sweep smaller ones."
+            raise ValueError(f"{where} must have a rate that did not diverge, but {smallest}")
+    colors, ax = _colors(colors), _axes(ax)
     positive = all((np.asarray(run.final) > 0).all() for run in named.values())
     to, back = (np.log, np.exp) if positive else (np.asarray, np.asarray)
     for i, (name, run) in enumerate(named.items()):
-        color = (colors or {}).get(name, _CYCLE[i % len(_CYCLE)])
+        color = colors.get(name, _CYCLE[i % len(_CYCLE)])
         rates, final = np.asarray(run.learning_rates), np.asarray(run.final).reshape(len(run.learning_rates), -1)
         held = np.isfinite(final).all(1)
         shown = np.where(held[:, None], final, np.nan)
@@ -134,7 +154,8 @@ def effective_learning_rates(
       The Axes drawn on, its upright scale logarithmic.
 
     Raises:
-      ValueError: Quantiles that are not of shape (steps, quantiles), or `steps` of another length.
+      ValueError: No quantiles; quantiles that are not of shape (steps, quantiles); `steps` of another length.
+      TypeError: Arguments of another type, such as arrays without names.
       ImportError: matplotlib is not installed.
 
     Example:
@@ -144,19 +165,25 @@ def effective_learning_rates(
       >>> ax.get_ylabel()
       'effective learning rate'
     """
-    bands = {name: np.asarray(values, float) for name, values in quantiles.items()}
+    bands = {
+        name: _numbers(f"`quantiles` at {name}", values, "(steps, quantiles)")
+        for name, values in _named("quantiles", quantiles, "quantiles").items()
+    }
+    x = None if steps is None else _numbers("`steps`", steps, "(steps,)")
     for name, band in bands.items():
-        if band.ndim != 2 or (steps is not None and np.shape(steps) != band.shape[:1]):
+        if band.ndim != 2 or not band.size:
+            raise ValueError(f"`quantiles` at {name} must have shape (steps, quantiles), got {band.shape}.")
+        if x is not None and x.shape != band.shape[:1]:
             raise ValueError(
-                f"`quantiles` at {name} must have shape (steps, quantiles), as many steps as `steps`, got {band.shape}."
+                f"`steps` must have shape ({len(band)},), one for each step of `quantiles` at {name}, got {x.shape}."
             )
-    ax = _axes(ax)
+    colors, ax = _colors(colors), _axes(ax)
     for i, (name, band) in enumerate(bands.items()):
-        color = (colors or {}).get(name, _CYCLE[i % len(_CYCLE)])
-        x = np.arange(1, len(band) + 1) if steps is None else np.asarray(steps)
-        ax.plot(x, band[:, band.shape[1] // 2], color=color, label=name, linewidth=1.6, zorder=3)
-        ax.plot(x, band[:, [0, -1]], color=color, linewidth=0.5, zorder=2)
-        ax.fill_between(x, band[:, 0], band[:, -1], color=color, alpha=0.18, linewidth=0, zorder=1)
+        color = colors.get(name, _CYCLE[i % len(_CYCLE)])
+        at = np.arange(1, len(band) + 1) if x is None else x
+        ax.plot(at, band[:, band.shape[1] // 2], color=color, label=name, linewidth=1.6, zorder=3)
+        ax.plot(at, band[:, [0, -1]], color=color, linewidth=0.5, zorder=2)
+        ax.fill_between(at, band[:, 0], band[:, -1], color=color, alpha=0.18, linewidth=0, zorder=1)
     ax.set(yscale="log", xlabel="step", ylabel="effective learning rate")
     ax.legend(loc="best")
     return ax
@@ -177,7 +204,8 @@ def step_response(
       The Axes drawn on, its upright scale logarithmic.
 
     Raises:
-      ValueError: Responses or gradients that are not of shape (steps,).
+      ValueError: No responses; responses or gradients that are not of shape (steps,).
+      TypeError: Arguments of another type, such as arrays without names.
       ImportError: matplotlib is not installed.
 
     Example:
@@ -188,17 +216,19 @@ def step_response(
       >>> ax.get_ylabel()
       'size of the step'
     """
-    series = {name: np.abs(np.asarray(response, float)) for name, response in responses.items()}
-    size = None if gradients is None else np.abs(np.asarray(gradients, float))
-    for name, values in (series if size is None else series | {"gradients": size}).items():
-        if values.ndim != 1:
-            raise ValueError(f"`responses` at {name} must have shape (steps,), got {values.shape}.")
-    ax = _axes(ax)
+    named = {f"`responses` at {name}": values for name, values in _named("responses", responses, "updates").items()}
+    given = named if gradients is None else named | {"`gradients`": gradients}
+    sizes = [np.abs(_numbers(where, values, "(steps,)")) for where, values in given.items()]
+    for where, values in zip(given, sizes, strict=True):
+        if values.ndim != 1 or not len(values):
+            raise ValueError(f"{where} must have shape (steps,), got {values.shape}.")
+    series, size = dict(zip(responses, sizes, strict=False)), None if gradients is None else sizes[-1]
+    colors, ax = _colors(colors), _axes(ax)
     if size is not None:
         x = np.arange(1, len(size) + 1)
         ax.step(x, size, where="mid", color="0.7", linewidth=3, label="gradient", zorder=1)
     for i, (name, values) in enumerate(series.items()):
-        color = (colors or {}).get(name, _CYCLE[i % len(_CYCLE)])
+        color = colors.get(name, _CYCLE[i % len(_CYCLE)])
         x = np.arange(1, len(values) + 1)
         ax.plot(x, values, "o-", color=color, label=name, markersize=2.5, linewidth=1.5, zorder=2 + i)
     ax.set(yscale="log", xlabel="step", ylabel="size of the step")
@@ -210,7 +240,47 @@ def step_response(
 _CYCLE = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
+def _named(argument: str, value: Any, what: str) -> Mapping[str, Any]:
+    """Return what to draw by name, or refuse what has no names, and nothing at all."""
+    if not isinstance(value, Mapping):
+        raise TypeError(
+            f"`{argument}` must be a dict from a name to {what}, got {_kind(value)}. Name it: {{'RMSprop': ...}}."
+        )
+    if not value:
+        raise ValueError(f"`{argument}` must have a name at least, got an empty dict: there is nothing to draw.")
+    return value
+
+
+def _numbers(where: str, value: Any, shape: str) -> np.ndarray:
+    """Return numbers as an array of floats, or refuse what isn't numbers. A complex number counts as its magnitude."""
+    try:
+        array = np.asarray(value)
+        numbers = (np.abs(array) if np.iscomplexobj(array) else array).astype(float)
+    except (TypeError, ValueError):
+        raise TypeError(f"{where} must be an array of numbers of shape {shape}, got {_kind(value)}.") from None
+    if value is None or array.dtype.kind in "US":
+        raise TypeError(f"{where} must be an array of numbers of shape {shape}, got {_kind(value)}.")
+    return numbers
+
+
+def _kind(value: Any) -> str:
+    """Name what came: an array can be too large to print."""
+    return repr(value) if value is None or isinstance(value, str | int | float) else f"a {type(value).__name__}"
+
+
+def _is_sweep(run: Any) -> bool:
+    return hasattr(run, "learning_rates") and hasattr(run, "suggest")
+
+
+def _colors(colors: Any) -> Mapping[str, str]:
+    if not (colors is None or isinstance(colors, Mapping)):
+        raise TypeError(f"`colors` must be a dict from a name to a color, got {_kind(colors)}.")
+    return colors or {}
+
+
 def _axes(ax: Any) -> Any:
+    if ax is not None and not hasattr(ax, "get_xaxis_transform"):
+        raise TypeError(f"`ax` must be the Axes to draw on, got {_kind(ax)}. `figure, ax = plt.subplots()` makes one.")
     if ax is not None:
         return ax
     try:

@@ -159,6 +159,14 @@ def test_the_numbers_of_a_step_are_numpy_s(options):
             np.testing.assert_allclose(found[key], value, rtol=1e-5, err_msg=f"{place} {key}")
 
 
+def test_quantiles_may_be_traced():
+    grads = gradients(1)[0]
+    updates, state = run(rmsprop(0.3), [grads])
+    measure = lambda q: diagnostics.measure(grads, updates, state, PARAMS, 0.3, quantiles=q)["all"]  # noqa: E731
+    traced = jax.jit(measure)(jnp.array([0.1, 0.9]))["effective_learning_rate"]
+    np.testing.assert_allclose(traced, measure([0.1, 0.9])["effective_learning_rate"], rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
 def test_squares_neither_overflow_nor_vanish(dtype, scale):
@@ -252,8 +260,12 @@ def effective(state=STATE, rate=0.3, **options):
     return diagnostics.effective_learning_rate(state, rate, **options)
 
 
-def measured(grads=PARAMS, updates=PARAMS, state=STATE, params=PARAMS):
-    return diagnostics.measure(grads, updates, state, params, 0.3)
+def measured(grads=PARAMS, updates=PARAMS, state=STATE, params=PARAMS, **options):
+    return diagnostics.measure(grads, updates, state, params, 0.3, **options)
+
+
+def response(gradients, tx=rmsprop(1.0)):  # noqa: B008 - a value
+    return diagnostics.step_response(tx, gradients)
 
 
 def of(tree):
@@ -283,8 +295,23 @@ BAD = {
     "turns of integers": (lambda: diagnostics.oscillation(jnp.arange(3), jnp.arange(3)), TypeError, "`previous` at"),
     "turns of nothing": (lambda: diagnostics.oscillation({}, {}), ValueError, "`previous` must have an element"),
     "complex turns": (lambda: diagnostics.oscillation(*[jnp.ones(2, complex)] * 2), TypeError, "`previous`.*real"),
-    "a scalar of gradients": (lambda: diagnostics.step_response(rmsprop(1.0), 1.0), ValueError, "got a scalar"),
-    "integer gradients": (lambda: diagnostics.step_response(rmsprop(1.0), [1, 2]), TypeError, "`gradients`"),
+    "a word for quantiles": (lambda: measured(quantiles="median"), TypeError, r"`quantiles`.*\[0, 1\].*got 'median'"),
+    "words for quantiles": (lambda: measured(quantiles=["0.5"]), TypeError, "`quantiles` must be a sequence"),
+    "a quantile of two": (lambda: measured(quantiles=[0.5, 2]), ValueError, r"`quantiles`.*\[0, 1\].*got \[0.5, 2\]"),
+    "a negative quantile": (lambda: measured(quantiles=(-1,)), ValueError, r"`quantiles`.*got \(-1,\)"),
+    "a quantile of nan": (lambda: measured(quantiles=(np.nan,)), ValueError, r"`quantiles`.*got \(nan,\)"),
+    "a single quantile": (lambda: measured(quantiles=0.5), ValueError, r"`quantiles`.*sequence.*got shape \(\)"),
+    "no quantiles": (lambda: measured(quantiles=()), ValueError, r"`quantiles`.*got shape \(0,\)"),
+    "None for quantiles": (lambda: measured(quantiles=None), TypeError, "`quantiles`.*got None"),
+    "an optimizer for a state": (lambda: effective(rmsprop(0.3)), ValueError, "Pass what `update` returned"),
+    "a scalar of gradients": (lambda: response(1.0), ValueError, "got a scalar. Repeat it"),
+    "integer gradients": (lambda: response([1, 2]), TypeError, "`gradients`"),
+    "no gradients": (lambda: response([]), ValueError, r"`gradients`.*one step at least, got shape \(0,\)"),
+    "None for gradients": (lambda: response(None), ValueError, "`gradients`.*one step at least, got None"),
+    "a tree of gradients": (lambda: response({"w": jnp.ones(3)}), TypeError, "`gradients` must be.*got a dict"),
+    "ragged gradients": (lambda: response([[1.0], [1.0, 2.0]]), TypeError, "`gradients` must be an array of shape"),
+    "a factory for an optimizer": (lambda: response([1.0], rmsprop), TypeError, "`tx`.*Call it: pass what it returns"),
+    "a rate for an optimizer": (lambda: response([1.0], 0.1), TypeError, "`tx` must be an optax.*got 0.1"),
 }  # fmt: skip
 
 
