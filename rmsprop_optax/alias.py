@@ -211,14 +211,17 @@ def _links(rule: Rule, learning_rate: Any, momentum: Any, weight_decay: Any, s: 
     def trace(params):
         return optax.TraceState(jax.tree.map(moments.zeros_like, params))
 
+    def counting(link):  # all that optax's schedules remember is a count, which it makes on one device
+        return lambda params: jax.tree.map(lambda _: moments.counter(params), link.init(params))
+
     names = ["rule", "rate", "momentum", "decay"] if s.lr_in_momentum else ["rule", "momentum", "decay", "rate"]
     if not s.decoupled_weight_decay:
         names = ["decay", *(name for name in names if name != "decay")]
-    inits = {"rule": rule.init, "rate": optax.scale_by_learning_rate(learning_rate).init}
+    inits = {"rule": rule.init, "rate": counting(optax.scale_by_learning_rate(learning_rate))}
     if momentum is not None:
         inits["momentum"] = trace
     if weight_decay is not None:
-        inits["decay"] = optax.add_decayed_weights(weight_decay).init
+        inits["decay"] = counting(optax.add_decayed_weights(weight_decay))
     unused = optax.identity().update
     return {name: optax.GradientTransformation(inits[name], unused) for name in names if name in inits}
 

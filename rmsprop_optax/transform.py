@@ -4,6 +4,7 @@ nu <- decay * nu + (1 - decay) * g**2
 u  <- g / sqrt(nu + eps)
 """
 
+import collections
 import contextlib
 import functools
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import chex
 import jax
 import jax.export
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from rmsprop_optax import _checks, moments
@@ -172,7 +174,7 @@ class Rule(NamedTuple):
         if self.centered:
             return ScaleByStddevState(variance=second, mu=jax.tree.map(moments.zeros_like, params))
         if self.bias_correction:
-            return ScaleByRmsWithCountState(count=jnp.zeros([], jnp.int32), nu=second)
+            return ScaleByRmsWithCountState(count=moments.counter(params), nu=second)
         return ScaleByRmsState(nu=second)
 
     def numbers(self, count: Any, dtype: Any, **more: Any) -> "Numbers":
@@ -248,22 +250,27 @@ def map_leaves(
     leaves, treedef = jax.tree.flatten(updates, is_leaf=_is_none)
     columns = {name: treedef.flatten_up_to(tree) for name, tree in old.items()}
     of_dtype = functools.cache(numbers)
+    alike = collections.Counter(map(np.shape, leaves))
     for i, g in enumerate(leaves):
         if g is not None:
             moment = {name: column[i] for name, column in columns.items()}
             n = of_dtype(_second(moment).dtype)
-            leaves[i], moment = _leaf(g, moment, params and params[i], n, equations=equations, structure=structure)
+            # Inside of jit, a function of its own saves tracing only where its shape occurs again.
+            leaf = _apply if isinstance(g, jax.core.Tracer) and alike[np.shape(g)] == 1 else _compiled
+            leaves[i], moment = leaf(g, moment, params and params[i], n, equations=equations, structure=structure)
             for name, column in columns.items():
                 column[i] = moment[name]
     return treedef.unflatten(leaves), {name: treedef.unflatten(column) for name, column in columns.items()}
 
 
-@functools.partial(jax.jit, static_argnames=("equations", "structure"))  # traced once per shape and dtype
-def _leaf(g, old, param, n, *, equations, structure):
+def _apply(g, old, param, n, *, equations, structure):
     dtype = _second(old).dtype
     param = None if param is None else _precise(param, dtype)
     u, new = equations(_precise(g, dtype), old, param, n, structure)
     return saturate(u, jnp.result_type(g)), new
+
+
+_compiled = jax.jit(_apply, static_argnames=("equations", "structure"))  # traced once per shape and dtype
 
 
 def _second(moment: dict[str, Any]) -> Any:
@@ -294,7 +301,7 @@ def root(s: jax.Array, n: Numbers, eps_in_sqrt: bool) -> jax.Array:
     """
     s = s + n.eps if eps_in_sqrt else s
     if n.floor is not None:
-        s = jax.lax.select(s >= jnp.finfo(s.dtype).tiny, s, jax.lax.broadcast(n.floor, s.shape))
+        s = jnp.where(s >= jnp.finfo(s.dtype).tiny, s, n.floor)
     return jnp.sqrt(s) if eps_in_sqrt else jnp.sqrt(s) + n.eps
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from sklearn.datasets import load_digits
+from kit.rows import rows
 
 from rmsprop_optax import dialects, recipes, rmsprop, scale_by_rms, sweep
 from rmsprop_optax.sweep import Sweep
@@ -65,6 +65,10 @@ def with_momentum_schedule(rate):
     return optax.inject_hyperparams(rmsprop)(rate, momentum=lambda count: 0.9 - 0.5 / (count + 1))
 
 
+def impala(rate):
+    return recipes.impala(None, rate)
+
+
 def alone(make_tx, rate, batches, params=PARAMS):
     """Train in a plain loop; return the losses and the parameters."""
     tx, losses = make_tx(rate), []
@@ -84,17 +88,20 @@ def alone(make_tx, rate, batches, params=PARAMS):
 
 @pytest.mark.parametrize(
     ("make_tx", "at_once"),
-    [
-        (rmsprop, 1),
-        (rmsprop, 3),
-        (optax.adam, 2),
-        (chained, 1),
-        (chained, 2),
-        (scheduled, 1),
-        (scheduled, 2),
-        (with_momentum_schedule, 1),
-        (lambda rate: recipes.impala(None, rate), 3),
-    ],
+    rows(
+        [
+            (rmsprop, 1),
+            (rmsprop, 3),
+            (optax.adam, 2),
+            (chained, 1),
+            (chained, 2),
+            (scheduled, 1),
+            (scheduled, 2),
+            (with_momentum_schedule, 1),
+            (impala, 3),
+        ],
+        [(rmsprop, 1), (chained, 2), (impala, 3)],
+    ),
 )
 def test_a_run_is_the_one_trained_alone(make_tx, at_once):
     batches, held_out = regression_data(), tuple(x[0] for x in regression_data(1, seed=1))
@@ -520,6 +527,8 @@ def digits_start(key):
 @pytest.mark.full
 @pytest.mark.parametrize(("make_tx", "octaves"), [(optax.sgd, (-4, 3)), (rmsprop, (-10, -2))])
 def test_on_the_digits_the_suggestion_beats_half_and_twice_from_fresh_seeds(make_tx, octaves):
+    from sklearn.datasets import load_digits
+
     images, labels = load_digits(return_X_y=True)
     chosen = np.random.default_rng(0).integers(len(images), size=(300, 64))
     batches = (images[chosen] / 16).astype(np.float32), labels[chosen].astype(np.int32)

@@ -12,7 +12,16 @@ from rmsprop_optax import _checks
 from rmsprop_optax import moments as names
 from rmsprop_optax.checkpoint import contents
 from rmsprop_optax.checkpoint.contents import Contents, Item, Path, agreed, name_of
-from rmsprop_optax.checkpoint.filling import check_codecs, codes_message, copy_like, filled, is_code, paired, whole
+from rmsprop_optax.checkpoint.filling import (
+    check_codecs,
+    codes_message,
+    copy_like,
+    filled,
+    home,
+    is_code,
+    paired,
+    whole,
+)
 from rmsprop_optax.checkpoint.variance import mean_square, variance
 
 __all__ = ["Report", "adapt"]
@@ -122,7 +131,7 @@ def continued(
     _take_moments(old, new, learning_rate, take)
     _take_counts(old, new, count, take)
     _take_others(old, new, take)
-    arrays = {}
+    arrays, mesh = {}, home(new)
     for item in new.items:
         if item.path in sources:
             source, value = sources[item.path]
@@ -131,6 +140,7 @@ def continued(
                 f"`{item.field or 'old_state'}` at {name_of(item.parameter if item.field else item.path)}",
                 value,
                 item.value,
+                mesh=mesh,
                 allow_rounding=allow_rounding,
                 memory_kind=_memory_kind(source),
             )

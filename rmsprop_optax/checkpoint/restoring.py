@@ -15,6 +15,7 @@ from rmsprop_optax.checkpoint.filling import (
     codes_message,
     copy_like,
     filled,
+    home,
     is_code,
     no_codes,
     paired,
@@ -78,8 +79,9 @@ def restore(state: Any, moments: Any, *, allow_rounding: bool = False) -> Any:
     likes = {item.path: item for item in wanted.items}
     if not statistics:
         _check_codes(likes, arrays)
+    mesh = home(wanted)
     copies = {
-        path: copy_like(_where(likes[path], statistics), x, likes[path].value, allow_rounding=allow_rounding)
+        path: copy_like(_where(likes[path], statistics), x, likes[path].value, mesh=mesh, allow_rounding=allow_rounding)
         for path, x in arrays.items()
     }
     return filled(state, copies)

@@ -100,9 +100,9 @@ def compressed(
     codecs = _codecs(nu=nu, variance=variance, mu=mu, trace=trace)
 
     def init_fn(params):
-        dither_count = jnp.zeros([], jnp.int32)
+        dither_count = moments.counter(params)
         inner_state = _beside(_encoded(inner.init(params), codecs, dither_count), params)
-        return CompressedState(dither_count, inner_state, jnp.uint32(_checksum(codecs)))
+        return CompressedState(dither_count, inner_state, moments.counter(params, _checksum(codecs), jnp.uint32))
 
     def update_fn(updates, state, params=None, **extra_args):
         if not isinstance(state, CompressedState):

@@ -134,7 +134,7 @@ def with_master_weights(
         if low_bits:
             fields["low"] = jax.tree.map(lambda p: moments.full_like(p, 0, _low_dtype(p, low_bits)), params)
         if low_bits < 16:
-            fields["dither_count"] = jnp.zeros([], jnp.int32)
+            fields["dither_count"] = moments.counter(params)
         return _STATES[low_bits](**fields)
 
     def update_fn(updates, state, params=None, **extra_args):
