@@ -1,4 +1,4 @@
-"""Pictures: matplotlib Axes in, Axes out."""
+"""Figures: each function draws on matplotlib Axes and returns them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,12 +19,12 @@ def paths(
 
     Args:
       function: Maps two arrays of one shape, the parameters, to the function's values in that shape.
-      routes: A name for each path, and its points: an array of shape (steps, 2), the start first.
-      colors: A matplotlib color for each name; those not named follow the color-blind safe cycle.
-      ax: Where to draw; None makes a new figure.
+      routes: The points of each path by name: an array of shape (steps, 2), the start first.
+      colors: A matplotlib color for each name; the others take those of a color-blind safe cycle.
+      ax: The Axes to draw on; None makes a new figure.
 
     Returns:
-      The Axes drawn on.
+      The Axes.
 
     Raises:
       ValueError: No routes; a route that is not finite or not of shape (steps, 2).
@@ -73,18 +73,18 @@ def paths(
 
 
 def sweep(sweeps: Any, *, colors: Mapping[str, str] | None = None, ax: Any = None) -> Any:
-    """Draw the final loss against the learning rate, with what is best, suggested, and no longer stable.
+    """Draw the final loss against the learning rate, with the suggested rate and the edge of stability.
 
-    A line is the mean over seeds, its band their range; a cross, at the top, a rate at which some run diverged; the
-    dashed upright the edge of stability; the star the suggested rate.
+    A line is the mean over seeds and its band their range. A cross at the top marks a rate at which a run diverged, the
+    dashed vertical line the largest stable rate, and the star the suggested rate.
 
     Args:
-      sweeps: A `rmsprop_optax.sweep.Sweep`, or a name for each of several.
-      colors: A matplotlib color for each name; those not named follow the color-blind safe cycle.
-      ax: Where to draw; None makes a new figure.
+      sweeps: A `rmsprop_optax.sweep.Sweep`, or several by name.
+      colors: A matplotlib color for each name; the others take those of a color-blind safe cycle.
+      ax: The Axes to draw on; None makes a new figure.
 
     Returns:
-      The Axes drawn on; its scales are logarithmic, but for losses that are not positive.
+      The Axes, with logarithmic axes; the y-axis is linear if a loss is not positive.
 
     Raises:
       ValueError: No sweeps; a sweep in which every rate diverged.
@@ -117,16 +117,18 @@ def sweep(sweeps: Any, *, colors: Mapping[str, str] | None = None, ax: Any = Non
     for i, (name, run) in enumerate(named.items()):
         color = colors.get(name, _CYCLE[i % len(_CYCLE)])
         rates, final = np.asarray(run.learning_rates), np.asarray(run.final).reshape(len(run.learning_rates), -1)
-        held = np.isfinite(final).all(1)
-        shown = np.where(held[:, None], final, np.nan)
+        finite = np.isfinite(final).all(1)
+        shown = np.where(finite[:, None], final, np.nan)
         ax.plot(rates, shown.mean(1), "o-", color=color, label=name or None, markersize=3.5, linewidth=1.6, zorder=3)
         ax.fill_between(rates, shown.min(1), shown.max(1), color=color, alpha=0.18, linewidth=0, zorder=1)
         top = ax.get_xaxis_transform()
-        ax.plot(rates[~held], np.full((~held).sum(), 0.97 - 0.04 * i), "x", color=color, markersize=5, transform=top)
+        ax.plot(
+            rates[~finite], np.full((~finite).sum(), 0.97 - 0.04 * i), "x", color=color, markersize=5, transform=top
+        )
         if run.edge is not None:
             ax.axvline(run.edge, color=color, linestyle=(3.5 * i, (4, 3)), linewidth=1, zorder=2)  # two, side by side
             rate = run.suggest().learning_rate
-            height = back(np.interp(np.log(rate), np.log(rates[held]), to(shown[held].mean(1))))
+            height = back(np.interp(np.log(rate), np.log(rates[finite]), to(shown[finite].mean(1))))
             ax.plot(rate, height, "*", color=color, markeredgecolor="white", markersize=14, zorder=4)
     ax.set(xscale="log", yscale="log" if positive else "linear", xlabel="learning rate", ylabel="final loss")
     low, high = to(ax.get_ylim())
@@ -141,17 +143,17 @@ def effective_learning_rates(
 ) -> Any:
     """Draw how widely the effective learning rates spread over the elements, and how they change over training.
 
-    A line is the middle quantile, its band reaches from the first to the last.
+    A line is the middle quantile, and its band reaches from the first to the last.
 
     Args:
-      quantiles: A name, of a leaf say, and its quantiles: shape (steps, quantiles), ascending along each row. That is
-        how `diagnostics.measure` gives them, stacked over steps.
+      quantiles: Quantiles by name, such as the name of a leaf: shape (steps, quantiles), ascending in each row. Stack
+        those that `diagnostics.measure` returns at each step.
       steps: The number of each step, shape (steps,); None counts from 1.
-      colors: A matplotlib color for each name; those not named follow the color-blind safe cycle.
-      ax: Where to draw; None makes a new figure.
+      colors: A matplotlib color for each name; the others take those of a color-blind safe cycle.
+      ax: The Axes to draw on; None makes a new figure.
 
     Returns:
-      The Axes drawn on, its upright scale logarithmic.
+      The Axes, with a logarithmic y-axis.
 
     Raises:
       ValueError: No quantiles; quantiles that are not of shape (steps, quantiles); `steps` of another length.
@@ -192,16 +194,16 @@ def effective_learning_rates(
 def step_response(
     responses: Mapping[str, Any], *, gradients: Any = None, colors: Mapping[str, str] | None = None, ax: Any = None
 ) -> Any:
-    """Draw the sizes of the steps that optimizers make of one sequence of gradients.
+    """Draw the sizes of optimizers' updates for one sequence of gradients.
 
     Args:
-      responses: A name for each optimizer, and its updates: shape (steps,), as `diagnostics.step_response` gives them.
-      gradients: The gradients they answer, shape (steps,), drawn grey in the background; None leaves them out.
-      colors: A matplotlib color for each name; those not named follow the color-blind safe cycle.
-      ax: Where to draw; None makes a new figure.
+      responses: Updates by the name of their optimizer: shape (steps,), as `diagnostics.step_response` returns them.
+      gradients: The gradients, shape (steps,), drawn in gray behind the updates; None leaves them out.
+      colors: A matplotlib color for each name; the others take those of a color-blind safe cycle.
+      ax: The Axes to draw on; None makes a new figure.
 
     Returns:
-      The Axes drawn on, its upright scale logarithmic.
+      The Axes, with a logarithmic y-axis.
 
     Raises:
       ValueError: No responses; responses or gradients that are not of shape (steps,).
@@ -236,23 +238,23 @@ def step_response(
     return ax
 
 
-# Okabe and Ito's palette, told apart with any kind of color vision.
+# Okabe and Ito's palette: its colors can be told apart with any kind of color vision.
 _CYCLE = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 def _named(argument: str, value: Any, what: str) -> Mapping[str, Any]:
-    """Return what to draw by name, or refuse what has no names, and nothing at all."""
+    """Return what to draw by name, or refuse a value without names and an empty dict."""
     if not isinstance(value, Mapping):
         raise TypeError(
             f"`{argument}` must be a dict from a name to {what}, got {_kind(value)}. Name it: {{'RMSprop': ...}}."
         )
     if not value:
-        raise ValueError(f"`{argument}` must have a name at least, got an empty dict: there is nothing to draw.")
+        raise ValueError(f"`{argument}` must have at least one name, got an empty dict: there is nothing to draw.")
     return value
 
 
 def _numbers(where: str, value: Any, shape: str) -> np.ndarray:
-    """Return numbers as an array of floats, or refuse what isn't numbers. A complex number counts as its magnitude."""
+    """Return numbers as an array of floats, complex ones as their magnitudes, or refuse the value."""
     try:
         array = np.asarray(value)
         numbers = (np.abs(array) if np.iscomplexobj(array) else array).astype(float)
@@ -264,7 +266,7 @@ def _numbers(where: str, value: Any, shape: str) -> np.ndarray:
 
 
 def _kind(value: Any) -> str:
-    """Name what came: an array can be too large to print."""
+    """Describe a value by its type: an array can be too large to print."""
     return repr(value) if value is None or isinstance(value, str | int | float) else f"a {type(value).__name__}"
 
 

@@ -1,4 +1,4 @@
-"""`plots`: what is drawn is what was given, on the Axes that were given."""
+"""`plots`: each function draws the given numbers on the given Axes."""
 
 import jax.numpy as jnp
 import matplotlib
@@ -30,7 +30,7 @@ def swept(final, diverged=()):
     return Sweep(RATES, losses, at, seeds=(0, 1))
 
 
-def test_a_sweep_shows_means_ranges_the_edge_the_suggestion_and_what_diverged(ax):
+def test_a_sweep_shows_means_ranges_the_edge_the_suggestion_and_diverged_rates(ax):
     run = swept([0.4, 0.2, 0.1, 0.3, 9.0], diverged=[4])
     assert plots.sweep(run, ax=ax) is ax
     line, crosses, edge, star = ax.lines
@@ -54,12 +54,12 @@ def test_several_sweeps_are_named_and_told_apart(ax):
     assert colors["RMSprop"] != "black"
 
 
-def test_losses_that_are_not_positive_are_drawn_on_a_plain_scale(ax):
+def test_losses_that_are_not_positive_are_drawn_on_a_linear_scale(ax):
     plots.sweep(swept([-1, -2, -3, -2, -1]), ax=ax)
     assert ax.get_yscale() == "linear"
 
 
-def test_effective_learning_rates_show_the_middle_and_the_ends(ax):
+def test_effective_learning_rates_show_the_middle_and_the_outer_quantiles(ax):
     quantiles = np.array([[1.0, 2.0, 4.0], [2.0, 3.0, 8.0]])
     assert plots.effective_learning_rates({"w": quantiles, "b": 10 * quantiles}, steps=[5, 10], ax=ax) is ax
     first, *_, second, _, _ = ax.lines
@@ -80,7 +80,7 @@ def test_a_step_response_shows_the_sizes_of_the_steps_over_the_gradients(ax):
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["gradient", "RMSprop"]
 
 
-def test_paths_are_drawn_where_they_went(ax):
+def test_paths_are_drawn_through_their_points(ax):
     route = np.array([[0.0, 1.0], [1.0, 0.5], [2.0, 0.0]])
     assert plots.paths(lambda x, y: x**2 + y**2, {"here": route}, ax=ax) is ax
     assert any(np.array_equal(line.get_xydata(), route) for line in ax.lines)
@@ -151,14 +151,14 @@ NAMED = {
 
 @pytest.mark.parametrize("given", [None, [], [1.0], np.ones((3, 2)), "RMSprop"], ids=repr)
 @pytest.mark.parametrize("name", NAMED)
-def test_what_has_no_names_is_refused(name, given):
+def test_a_value_without_names_is_refused(name, given):
     with pytest.raises(TypeError, match=f"`{name}` must be a dict from a name to .*, got .*Name it"):
         NAMED[name](given)
 
 
 @pytest.mark.parametrize("name", NAMED)
 def test_an_empty_dict_is_refused_as_nothing_to_draw(name):
-    with pytest.raises(ValueError, match=f"`{name}` must have a name at least, got an empty dict"):
+    with pytest.raises(ValueError, match=f"`{name}` must have at least one name, got an empty dict"):
         NAMED[name]({})
 
 
