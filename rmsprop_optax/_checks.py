@@ -78,7 +78,8 @@ def positive(name: str, value: Any, *, hint: str = "") -> Any:
 def transformation(name: str, tx: Any) -> None:
     """Refuse what has no `init` and `update`."""
     if not (hasattr(tx, "init") and hasattr(tx, "update")):
-        raise TypeError(f"`{name}` must be an optax transformation, got {tx!r}.")
+        way = " Call it: pass what it returns." if callable(tx) else ""
+        raise TypeError(f"`{name}` must be an optax transformation, got {tx!r}.{way}")
 
 
 def inexact(name: str, tree: Any) -> None:

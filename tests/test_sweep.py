@@ -1,4 +1,4 @@
-"""`sweep`: every run is the one trained alone, what diverges is found where it diverges, and the suggestion holds."""
+"""`sweep`: each run equals one trained alone, divergence is found at its step, and the suggested rate is a good one."""
 
 import functools
 import inspect
@@ -103,18 +103,18 @@ def alone(make_tx, rate, batches, params=PARAMS):
         [(rmsprop, 1), (chained, 2), (impala, 3)],
     ),
 )
-def test_a_run_is_the_one_trained_alone(make_tx, at_once):
+def test_each_run_equals_one_trained_alone(make_tx, at_once):
     batches, held_out = regression_data(), tuple(x[0] for x in regression_data(1, seed=1))
     found = sweep.learning_rates(make_tx, regression, PARAMS, batches, RATES, held_out=held_out, at_once=at_once)
-    for rate, losses, judged in zip(RATES, found.losses, found.held_out, strict=True):
+    for rate, losses, tested in zip(RATES, found.losses, found.held_out, strict=True):
         expected, params = alone(make_tx, rate, batches)
         np.testing.assert_allclose(losses, expected, rtol=1e-5)
-        np.testing.assert_allclose(judged, regression(params, held_out), rtol=1e-5)
+        np.testing.assert_allclose(tested, regression(params, held_out), rtol=1e-5)
     assert not found.diverged.any()
 
 
 @pytest.mark.parametrize("at_once", [1, 4])
-def test_a_seed_chooses_the_start_and_the_order_of_the_batches(at_once):
+def test_a_seed_determines_the_initial_parameters_and_the_order_of_the_batches(at_once):
     batches = regression_data()
     found = sweep.learning_rates(rmsprop, regression, start, batches, RATES, seeds=[3, 4], at_once=at_once)
     assert found.losses.shape == (3, 2, 12)
@@ -124,7 +124,7 @@ def test_a_seed_chooses_the_start_and_the_order_of_the_batches(at_once):
     np.testing.assert_array_equal(found.losses[:, :, 0], np.tile(found.losses[:1, :, 0], (3, 1)))
 
 
-def test_a_seed_takes_every_batch_once():
+def test_every_seed_takes_each_batch_once_in_a_different_order():
     batches = jnp.arange(12.0)
     found = sweep.learning_rates(optax.sgd, lambda p, batch: batch + 0 * p, jnp.ones(()), batches, [0.1], seeds=3)
     assert [sorted(order) for order in found.losses[0].tolist()] == [list(range(12))] * 3
@@ -150,7 +150,7 @@ def test_all_rates_share_one_program_and_so_does_the_next_sweep():
     assert counts[1:] == [0, 0]
 
 
-def test_losses_of_plain_descent_are_those_of_the_closed_form():
+def test_losses_of_plain_descent_equal_the_closed_form():
     rates = [0.02, 0.1, 0.15]
     found = sweep.learning_rates(optax.sgd, quadratic, jnp.ones(2), None, rates, steps=30)
     np.testing.assert_allclose(found.losses, plain_descent(rates, 30), rtol=1e-4, atol=1e-9)
@@ -158,7 +158,7 @@ def test_losses_of_plain_descent_are_those_of_the_closed_form():
 
 @pytest.mark.parametrize("at_once", [1, 7])
 @pytest.mark.parametrize("above", [3.0, 100.0])
-def test_exactly_the_rates_past_two_over_the_curvature_diverge_each_at_its_step(at_once, above):
+def test_rates_above_two_over_the_curvature_diverge_and_no_others(at_once, above):
     rates = [0.05, 0.1, 0.19, 0.21, 0.3, 1.0, 1e30]
     options = {"steps": 60, "at_once": at_once, "diverged_above": above}
     found = sweep.learning_rates(optax.sgd, quadratic, jnp.ones(2), None, rates, **options)
@@ -173,10 +173,10 @@ def test_exactly_the_rates_past_two_over_the_curvature_diverge_each_at_its_step(
         assert np.isfinite(losses[:at]).all()
         assert np.isnan(losses[at + 1 :]).all()
     without = sweep.learning_rates(optax.sgd, quadratic, jnp.ones(2), None, rates[:3], **options | {"at_once": 1})
-    np.testing.assert_allclose(found.losses[:3], without.losses, rtol=1e-5)  # vmapped arithmetic rounds otherwise
+    np.testing.assert_allclose(found.losses[:3], without.losses, rtol=1e-5)  # vmapped arithmetic rounds differently
 
 
-def test_a_diverged_run_costs_no_further_step():
+def test_a_diverged_run_takes_no_further_steps():
     calls = []
 
     def counted(params, batch):
@@ -194,14 +194,14 @@ def test_a_loss_that_is_nan_diverges_and_one_that_recovers_does_not():
     assert [run.diverged_at.tolist() for run in found] == [[2], [-1], [1]]
 
 
-def test_a_run_that_ends_above_twice_its_first_loss_diverged_where_it_climbed_past():
+def test_a_run_that_ends_above_twice_its_first_loss_diverged_where_it_rose_above_it():
     for sign, ends in ((1.0, [1.0, 3.0, 0.5, 2.5, 2.5]), (-1.0, [-1.0, 1.0, -3.0, 0.5, 0.5])):
         found = sweep.learning_rates(optax.sgd, lambda p, x: x + 0 * p, jnp.ones(()), jnp.array(ends), [0.1])
         assert found.diverged_at.tolist() == [3], sign
         assert not np.isnan(found.losses).any()
 
 
-def test_held_out_alone_may_tell_of_divergence():
+def test_a_held_out_loss_that_is_not_finite_counts_as_divergence():
     batches = jnp.zeros(3)
     found = sweep.learning_rates(
         optax.sgd, lambda p, x: p**2 * 0 + 1 / (1 - x), jnp.ones(()), batches, [0.1], held_out=jnp.ones(())
@@ -211,7 +211,7 @@ def test_held_out_alone_may_tell_of_divergence():
     assert found.edge is None
 
 
-def test_infinity_switches_the_threshold_off():
+def test_an_infinite_threshold_stops_no_finite_run():
     options = {"steps": 20, "diverged_above": math.inf}
     found = sweep.learning_rates(optax.sgd, quadratic, jnp.ones(2), None, [0.1, 0.3], **options)
     assert np.isfinite(found.losses).all()
@@ -222,7 +222,7 @@ def iterated(steps):
     return zip(*batches, strict=True)
 
 
-def test_an_iterator_is_read_for_as_many_steps_as_asked_and_gives_the_same_runs():
+def test_an_iterator_is_read_for_the_given_number_of_steps_and_gives_the_same_runs():
     stacked = sweep.learning_rates(rmsprop, regression, PARAMS, regression_data(), RATES, steps=5)
     batches = iterated(12)
     read = sweep.learning_rates(rmsprop, regression, PARAMS, batches, RATES, steps=5)
@@ -236,9 +236,9 @@ def test_an_iterator_is_read_for_as_many_steps_as_asked_and_gives_the_same_runs(
     np.testing.assert_allclose(noisy.losses[0], expected, rtol=1e-4)
 
 
-def test_inputs_are_left_as_they_were():
+def test_arguments_are_not_changed():
     params, batches, rates = jax.tree.map(jnp.copy, PARAMS), regression_data(), np.array(RATES)
-    for _ in range(2):  # nothing of them is donated
+    for _ in range(2):  # none of their buffers is donated
         sweep.learning_rates(rmsprop, regression, params, batches, rates)
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), params, PARAMS))
     np.testing.assert_array_equal(batches[0], regression_data()[0])
@@ -267,12 +267,12 @@ def test_float64_is_swept_in_float64():
     np.testing.assert_allclose(found.losses, plain_descent([0.01], 50), rtol=1e-12)
 
 
-def test_complex_parameters_go_downhill():
+def test_the_loss_of_complex_parameters_falls():
     found = sweep.learning_rates(optax.sgd, lambda p, _: jnp.abs(p - 1j) ** 2, jnp.complex64(1), None, [0.3], steps=20)
     assert found.final[0] < 1e-6
 
 
-def test_a_bar_changes_nothing(capsys):
+def test_a_progress_bar_does_not_change_the_losses(capsys):
     plain = sweep.learning_rates(rmsprop, regression, start, regression_data(), RATES, seeds=2)
     shown = sweep.learning_rates(rmsprop, regression, start, regression_data(), RATES, seeds=2, progress=True)
     np.testing.assert_array_equal(plain.losses, shown.losses)
@@ -282,13 +282,13 @@ def test_a_bar_changes_nothing(capsys):
     assert not written.out
 
 
-def test_a_bar_without_tqdm_names_it(monkeypatch):
+def test_a_progress_bar_without_tqdm_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
     with pytest.raises(ImportError, match="pip install tqdm"):
         sweep.learning_rates(optax.sgd, quadratic, jnp.ones(2), None, [0.1], steps=2, progress=True)
 
 
-def test_a_sweep_is_read_at_a_glance_and_written_as_json():
+def test_repr_has_a_line_for_each_rate_and_to_dict_is_valid_json():
     rates = [0.05, 0.1, 0.4]
     found = sweep.learning_rates(optax.sgd, quadratic, jnp.ones(2), None, rates, steps=20, seeds=2)
     lines = repr(found).splitlines()
@@ -380,7 +380,7 @@ BAD = {
     "a factory without arguments": ({"make_tx": lambda: optax.sgd(0.1)}, TypeError, "a learning rate and nothing else"),
     "a loss that is a number": ({"loss_fn": 1.0}, TypeError, "`loss_fn` must be a function"),
     "integer parameters": ({"params": {"w": jnp.arange(3)}}, TypeError, "`params` at w must be a floating-point"),
-    "no parameters": ({"params": {}}, ValueError, "`params` must have a leaf"),
+    "no parameters": ({"params": {}}, ValueError, "`params` must have at least one leaf"),
     "parameters to make without a seed": ({"params": start}, ValueError, "Pass seeds=3"),
     "a string for parameters": ({"params": {"w": "w"}}, TypeError, "`params` at w must be a floating-point"),
     "no seeds": ({"seeds": 0}, ValueError, "`seeds` must be"),
@@ -441,13 +441,13 @@ def test_a_torch_tensor_for_parameters_is_refused_by_name():
         sweep.learning_rates(rmsprop, regression, {"w": torch.ones(3)}, regression_data(), RATES)
 
 
-def test_a_held_out_set_may_have_its_own_number_of_examples_and_list_for_tuple():
+def test_a_held_out_batch_may_have_any_number_of_examples_and_be_a_list():
     held_out = [np.zeros((5, 3), np.float32), np.zeros(5, np.float32)]
     found = sweep.learning_rates(rmsprop, regression, PARAMS, regression_data(), RATES, held_out=held_out)
     assert np.isfinite(found.held_out).all()
 
 
-def test_checking_the_held_out_loss_costs_no_second_trace():
+def test_checking_the_held_out_batch_adds_no_trace():
     traced = []
 
     def counted(params, batch):
@@ -470,7 +470,7 @@ def made(final, rates=None, first=2.0, **more):
 
 @pytest.mark.parametrize("lowest", [-0.4, -0.2, 0.0, 0.3])
 @pytest.mark.parametrize("spacing", [1.0, 0.5, 0.25])
-def test_of_a_parabola_in_the_logarithms_the_suggestion_is_the_lowest_point(lowest, spacing):
+def test_the_suggestion_is_the_lowest_point_of_a_parabola_in_the_logarithms(lowest, spacing):
     octaves = np.arange(-4, 4.01, spacing)
     found = made(0.1 * 2 ** (0.2 * (octaves - lowest) ** 2), rates=2.0**octaves)
     assert math.isclose(found.suggest().learning_rate, 2.0**lowest, rel_tol=1e-6)
@@ -490,18 +490,18 @@ def test_the_suggestion_stays_within_the_rates_and_the_edge():
     assert "no larger rate tried is stable" in made([0.8, 0.1, np.inf]).suggest().reason
 
 
-def test_losses_that_are_not_positive_fall_back_on_the_best():
+def test_the_suggestion_is_the_best_rate_if_a_loss_is_not_positive():
     assert made([-0.1, -0.5, -0.3]).suggest().learning_rate == 2
 
 
-def test_the_edge_is_where_half_of_what_the_best_gained_is_lost():
+def test_above_the_edge_a_rate_gains_less_than_half_of_what_the_best_does():
     assert made([1.5, 0.2, 1.0, 1.2, 0.9], first=2.0).edge == 4
-    assert made([1.9, 0.2, 1.0, 1.0], first=2.0).edge == 8, "what is slow below the best is stable"
+    assert made([1.9, 0.2, 1.0, 1.0], first=2.0).edge == 8, "a slow rate below the best is stable"
     assert made([[0.5, 0.5], [0.2, 0.2], [0.2, 1.9], [0.3, 0.3]]).edge == 2, "one seed is enough"
     assert made([0.5, np.inf, 0.2]).edge == 1, "nothing above a rate that diverged is called stable"
 
 
-def test_the_best_is_the_lowest_in_the_mean_of_those_that_never_diverged():
+def test_the_best_rate_has_the_lowest_mean_loss_and_no_diverged_run():
     found = made([[0.5, 0.5], [0.1, 0.6], [0.0, np.inf]], seeds=(0, 1))
     assert found.best == 2
     assert "in the mean of 2 seeds" in found.suggest().reason
@@ -526,7 +526,7 @@ def digits_start(key):
 
 @pytest.mark.full
 @pytest.mark.parametrize(("make_tx", "octaves"), [(optax.sgd, (-4, 3)), (rmsprop, (-10, -2))])
-def test_on_the_digits_the_suggestion_beats_half_and_twice_from_fresh_seeds(make_tx, octaves):
+def test_on_the_digits_the_suggested_rate_beats_half_and_twice_it_with_new_seeds(make_tx, octaves):
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)

@@ -1,4 +1,4 @@
-"""The arguments of a sweep: each is checked, and brought into one form, before anything is compiled."""
+"""The arguments of a sweep, checked and brought into one form before anything is compiled."""
 
 import inspect
 import itertools
@@ -68,7 +68,7 @@ def rates(learning_rates: Any) -> np.ndarray:
         )
     array = given.astype(float)
     if array.ndim != 1 or array.size == 0:
-        raise ValueError(f"`learning_rates` must have shape (rates,) with one rate at least, got shape {array.shape}.")
+        raise ValueError(f"`learning_rates` must have shape (rates,) with at least one rate, got shape {array.shape}.")
     if not (np.isfinite(array) & (array > 0)).all():
         raise ValueError(f"`learning_rates` must be positive and finite, got {array.tolist()}.")
     if not (np.diff(array) > 0).all():
@@ -113,7 +113,7 @@ def start(params: Any, seeds: tuple[int, ...] | None) -> tuple[Any, Any, Any]:
     _checks.inexact("params", tree)
     shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(np.shape(p), jnp.result_type(p)), tree)
     if not jax.tree.leaves(shapes):
-        raise ValueError("`params` must have a leaf at least, got none.")
+        raise ValueError("`params` must have at least one leaf, got none.")
     return (params if makes else None), (None if makes else params), shapes
 
 
@@ -131,7 +131,7 @@ def stacked(batches: Any, steps: Any) -> tuple[Any, int]:
     unread = hasattr(batches, "__next__") or (one and not hasattr(batches, "shape"))
     _check_kind(batches, unread)
     if steps is None and (unread or not jax.tree.leaves(batches)):
-        raise ValueError("`steps` must be given, got None: these `batches` do not tell how many they are.")
+        raise ValueError("`steps` must be given, got None: the number of these `batches` isn't known.")
     if unread:
         batches = _read(iter(batches), steps)
     lengths = {}

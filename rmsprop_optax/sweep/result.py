@@ -18,14 +18,14 @@ class Suggestion(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Sweep:
-    """What became of each learning rate.
+    """The losses of every run, and which learning rates trained well.
 
     Attributes:
       learning_rates: Shape (rates,), ascending.
-      losses: The loss of each step's batch before its update; shape (rates, steps), or (rates, seeds, steps). NaN from
-        the step after the one at which a run was stopped.
+      losses: The loss of each step's batch before its update; shape (rates, steps), or (rates, seeds, steps). NaN after
+        the step at which a run was stopped.
       diverged_at: The step at which a run diverged, -1 if it did not; shape (rates,), or (rates, seeds). The number of
-        steps, if only the held-out loss tells.
+        steps if only the held-out loss is not finite.
       held_out: The loss on the held-out batch after the last step; shape (rates,), or (rates, seeds), or None.
       seeds: The seeds, or None.
     """
@@ -43,7 +43,7 @@ class Sweep:
 
     @property
     def final(self) -> np.ndarray:
-        """What runs are compared by: the held-out loss, or else the mean loss of the last tenth of the steps.
+        """The loss by which runs are compared: the held-out loss, or else the mean of the last tenth of the steps.
 
         Shape (rates,), or (rates, seeds); infinite where a run diverged.
         """
@@ -52,16 +52,16 @@ class Sweep:
 
     @property
     def best(self) -> float | None:
-        """The rate with the lowest final loss, in the mean over seeds; None if every rate diverged."""
+        """The rate whose final loss, averaged over seeds, is lowest; None if every rate diverged."""
         loss = _per_rate(self.final).mean(1)
         return float(self.learning_rates[loss.argmin()]) if np.isfinite(loss).any() else None
 
     @property
     def edge(self) -> float | None:
-        """The largest stable rate; None if the smallest diverged, the largest tried if none is unstable.
+        """The largest stable rate; None if the smallest rate diverged.
 
-        A rate is stable if no run at it or below it diverged, and no run at it, or between it and the best, ended with
-        less than half of what the best gained on the first loss.
+        A rate is stable if no run with this rate or a smaller one diverged. Above the best rate, each run, with this
+        rate or one in between, must also have lowered its first loss by at least half as much as the best rate did.
         """
         if self.best is None:
             return None
@@ -75,10 +75,10 @@ class Sweep:
     def suggest(self) -> Suggestion:
         """Suggest a learning rate, and say why.
 
-        The lowest point of a parabola, in the logarithm of the rate, through the final losses within a factor of two of
-        the best rate: one noisy run weighs less so than in the best itself. It is at most half an octave from the best
-        rate, never beyond the edge and never outside the rates tried. Rates half an octave apart (`2.0 **
-        numpy.arange(-12, 0, 0.5)`) and three to five seeds make it reliable.
+        The rate is the lowest point of a parabola, in the logarithm of the rate, fitted to the final losses within a
+        factor of two of the best rate, so that one noisy run matters less than it does for `best`. It is at most half
+        an octave from the best rate, never above the edge and never outside the rates tried. Rates half an octave apart
+        (`2.0 ** numpy.arange(-12, 0, 0.5)`) and three to five seeds make it reliable.
 
         Returns:
           A `Suggestion`: the `learning_rate` and the `reason`.
@@ -116,7 +116,7 @@ class Sweep:
         return "; ".join(words) + "."
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as lists and numbers, ready for JSON; what is not finite is None."""
+        """Return all fields and properties as lists and numbers, ready for JSON; NaN and infinity become None."""
         arrays = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         derived = {"diverged": self.diverged, "final": self.final, "best": self.best, "edge": self.edge}
         return {name: _plain(value) for name, value in (arrays | derived).items()}
@@ -136,10 +136,12 @@ class Sweep:
 
 
 def gather(rates: Any, seeds: Any, losses: Any, diverged_at: Any, held_out: Any) -> Sweep:
-    """Give the runs the axes of the sweep; a run that never crossed the ceiling may still end as diverged."""
+    """Arrange the runs by rate and seed, and mark those as diverged that only their last losses show to be."""
     steps = losses.shape[-1]
     twice = losses[:, 0] + np.abs(losses[:, 0])
-    below = steps - np.argmax((losses <= twice[:, None])[:, ::-1], 1)  # the step after the last one not above twice
+    below = steps - np.argmax(
+        (losses <= twice[:, None])[:, ::-1], 1
+    )  # the step after the last loss that is at most twice the first
     diverged_at = np.where((diverged_at < 0) & (_tail(losses) > twice), np.minimum(below, steps - 1), diverged_at)
     shape = rates.shape if seeds is None else (len(rates), len(seeds))
     if held_out is not None:
@@ -149,7 +151,10 @@ def gather(rates: Any, seeds: Any, losses: Any, diverged_at: Any, held_out: Any)
 
 
 def _lowest_point(rates: np.ndarray, loss: np.ndarray, best: float, edge: float) -> float:
-    """Fit a parabola in the logarithms; a loss counts as at most twice the lowest, and so does an unstable rate."""
+    """Return the lowest point of a parabola through the logarithms of rates and losses near the best.
+
+    Losses above twice the lowest, and those of unstable rates, count as twice the lowest.
+    """
     octaves, lowest = np.log2(rates / best), loss[rates == best][0]
     near = np.abs(octaves) <= 1 + 1e-6
     if lowest <= 0 or near.sum() < 3:
@@ -165,7 +170,7 @@ def _tail(losses: np.ndarray) -> np.ndarray:
 
 
 def _per_rate(x: np.ndarray) -> np.ndarray:
-    """Give what has no seeds an axis for them."""
+    """Add an axis for seeds where there is none."""
     return x.reshape(len(x), -1)
 
 

@@ -56,7 +56,7 @@ def train_until(make_tx, loss_fn, runs, batches, stop, diverged_above):
     def step(i, rate, params, state, order):
         batch = jax.tree.map(lambda x: x[i if order is None else order[i]], batches)
         loss, grads = jax.value_and_grad(functools.partial(_loss, loss_fn))(params, batch)
-        grads = jax.tree.map(jnp.conj, grads)  # of complex parameters, the way up
+        grads = jax.tree.map(jnp.conj, grads)  # the direction of ascent, where parameters are complex
         with _traced_rate():
             updates, new = _transformation(make_tx, rate).update(grads, state, params)
         new = jax.tree.map(lambda x, old: x if x.dtype == old.dtype else x.astype(old.dtype), new, state)

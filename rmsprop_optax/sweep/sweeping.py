@@ -38,13 +38,13 @@ def learning_rates(
     .. math::
         \theta_{t+1} = \theta_t + u_t(\nabla_\theta \ell(\theta_t, b_t); \alpha)
 
-    A run has diverged at the first step whose loss is not finite or exceeds `diverged_above` times the first loss; it
-    stops there, and others go on. So has a run that ends, in the mean of its last tenth, above twice its first loss; it
-    diverged where it last climbed past that. For a negative first loss, k times it means it plus k - 1 times its
-    magnitude.
+    A run diverges at the first step whose loss is not finite or exceeds `diverged_above` times the first loss; it stops
+    there, and the others continue. A run whose mean loss over the last tenth of its steps exceeds twice its first loss
+    has diverged, too, at the step where it last rose above that. If the first loss is negative, k times the first loss
+    means the first loss plus k - 1 times its magnitude.
 
     The program is compiled once, for all rates and seeds, and again only for another `make_tx`, `loss_fn` or shape.
-    Runs in a row keep the parameters of two runs in memory, runs at once those of all.
+    Runs one after another need memory for the parameters of two runs; runs that advance together, for those of all.
 
     Args:
       make_tx: A function from a learning rate, a traced float32 scalar (float64 if a parameter is), to an optax
@@ -56,17 +56,19 @@ def learning_rates(
       batches: A tree of arrays, each of shape (at least `steps`, ...): step i gets element i of each. Or an iterator
         over batches; the first `steps` of them are read into memory. Indices into a data set make small batches. For a
         list of batches pass `iter(batches)`. None if the loss needs no data.
-      learning_rates: Shape (rates,), positive, ascending. Powers of a constant factor show most:
+      learning_rates: Shape (rates,), positive, ascending. Space them by a constant factor:
         `2.0 ** numpy.arange(-12, 0, 0.5)`.
-      steps: How many steps to train; None for all of `batches`. Needed with an iterator and without data.
+      steps: How many steps to train; None for all of `batches`. Required for an iterator and without data.
       held_out: A batch on which to evaluate the trained parameters, of any number of examples; runs are then compared
         by their loss on it. None compares them by their training loss.
-      seeds: How many seeds to run each rate with, or which: integers in [0, 2**32). A seed chooses the start, if
-        `params` is a function, and the order of the batches. None runs each rate once, in the order given.
-      diverged_above: In (1, inf]. A multiple of the first loss. RMSprop, uncorrected, may well recover from 50.
+      seeds: The number of seeds, or the seeds themselves: integers in [0, 2**32). Each rate runs once with each seed. A
+        seed determines the initial parameters, if `params` is a function, and the order of the batches. None runs each
+        rate once, with the batches in the order given.
+      diverged_above: In (1, inf]: a run whose loss exceeds this multiple of its first loss has diverged. RMSprop
+        without bias correction can recover from 50 times the first loss.
       at_once: How many runs advance together, under `jax.vmap`, in [1, rates * seeds]. None chooses by the default
         backend: 1 on a CPU, all elsewhere. Memory grows with it.
-      progress: Whether to show a bar, with tqdm. It watches from outside the program.
+      progress: Whether to show a progress bar, with tqdm. It doesn't change the program.
 
     Returns:
       A `Sweep`.
@@ -94,7 +96,7 @@ def learning_rates(
 
     References:
       Smith, `Cyclical learning rates for training neural networks <https://arxiv.org/abs/1506.01186>`_, section 3.3,
-      raises the rate during one run; here each rate has its own, so that late steps count.
+      raises the rate during one run; here each rate has a separate run, so that late steps count.
     """
     arguments.check_factory(make_tx)
     arguments.check_function("loss_fn", loss_fn, "that takes parameters and a batch")
@@ -136,7 +138,7 @@ def learning_rates(
 
 @contextlib.contextmanager
 def _bar(wanted: bool, steps: int) -> Iterator[Callable[[Any, int], None]]:
-    """Give a function that waits for an array and moves the bar; without a bar it does nothing."""
+    """Yield a function that waits for an array and then advances the bar, or one that does nothing."""
     if not wanted:
         yield lambda array, steps: None
         return
