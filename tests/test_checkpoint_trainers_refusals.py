@@ -5,7 +5,7 @@ import types
 import numpy as np
 import optax
 import pytest
-from kit.foreign_states import torch_state
+from kit.foreign_states import keras_paths, object_based, torch_state
 
 from rmsprop_optax import checkpoint, dialects, rmsprop
 
@@ -29,6 +29,10 @@ def masked(mask):
 
 def write(state_dict, weights):
     return checkpoint.to_torch(TORCH().init(WEIGHTS), state_dict, weights, count=1)
+
+
+def keras(variables, names=("a/w", "b"), **options):
+    return checkpoint.from_keras(variables, names, **options)
 
 
 REFUSALS = {
@@ -168,6 +172,83 @@ REFUSALS = {
         lambda: checkpoint.adapt(TORCH().init(WEIGHTS), TORCH(), WEIGHTS, start="w"),
         TypeError,
         "`start` must be a list",
+    ),
+    "two blocks of Keras by place, which say nothing of themselves": (
+        lambda: keras([*keras_paths("average", "velocity").values()], tx=dialects.keras_rmsprop(0.01, momentum=0.9)),
+        ValueError,
+        "more than one for each weight.*Pass `config`",
+    ),
+    "Adam of Keras by path": (
+        lambda: keras(keras_paths("momentum", "velocity")),
+        ValueError,
+        "ends in velocity, got o/a_w_momentum",
+    ),
+    "Adadelta of Keras by path": (
+        lambda: keras(keras_paths("accumulated_grad", "accumulated_delta_var")),
+        ValueError,
+        "another optimizer's",
+    ),
+    "SGD of Keras by path": (
+        lambda: keras(keras_paths("momentum")),
+        ValueError,
+        "have no velocity",
+    ),
+    "two optimizers of Keras": (
+        lambda: keras(keras_paths("velocity", header=["o/iteration", "p/iteration"])),
+        ValueError,
+        "must be iteration, learning_rate",
+    ),
+    "names that are not the paths of Keras' weights": (
+        lambda: keras(keras_paths("velocity"), names=["w", "b"]),
+        ValueError,
+        r"paths of the 2 weights with a velocity, a_w, b.*got w, b.*model.trainable_variables",
+    ),
+    "names that paths cannot tell apart": (
+        lambda: keras(keras_paths("velocity"), names=["a/w", "a_w"]),
+        ValueError,
+        "paths of the 2 weights",
+    ),
+    "a scalar that could be a rate or a weight": (
+        lambda: keras([np.array(5), np.float32(0.1), np.float32(1)], names=["v", "w"]),
+        ValueError,
+        "4 arrays, got 3",
+    ),
+    "a learning rate where there is a schedule": (
+        lambda: keras([*keras_paths("velocity").values()], config={"learning_rate": {"class_name": "CosineDecay"}}),
+        ValueError,
+        "4 arrays, got 4",
+    ),
+    "momentum that Keras did not have": (
+        lambda: keras(keras_paths("velocity"), tx=dialects.keras_rmsprop(0.01, momentum=0.9)),
+        ValueError,
+        "momentum=0.9, but the variables are those of an optimizer without momentum",
+    ),
+    "centering that Keras had": (
+        lambda: keras(keras_paths("velocity", "average_gradient"), tx=dialects.keras_rmsprop(0.01)),
+        ValueError,
+        "an optimizer with centered",
+    ),
+    "an object-based checkpoint of Keras": (
+        lambda: checkpoint.from_tf1(object_based(optimizer___variables__2=np.ones(3))),
+        ValueError,
+        "object-based tf.train.Checkpoint with the slots of no optimizer.*checkpoint.from_keras",
+    ),
+    "an object-based checkpoint of two optimizers": (
+        lambda: checkpoint.from_tf1(object_based("rms") | object_based("rms", optimizer="other")),
+        ValueError,
+        "the slots of optimizer and other. Of two, pass the keys of one",
+    ),
+    "an object-based checkpoint of Adam": (
+        lambda: checkpoint.from_tf1(object_based("m", "v")),
+        ValueError,
+        "must have the slots rms.*got m, v",
+    ),
+    "an object-based checkpoint with a slot left out": (
+        lambda: checkpoint.from_tf1(
+            {k: x for k, x in object_based("rms", "momentum").items() if "b/.OPTIMIZER_SLOT/optimizer/rms" not in k}
+        ),
+        ValueError,
+        "must have the slots rms",
     ),
 }
 
