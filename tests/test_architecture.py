@@ -58,6 +58,7 @@ ARROWS = {
         "checkpoint.optax",
         "checkpoint.previewing",
         "checkpoint.restoring",
+        "checkpoint.sb3",
         "checkpoint.tf1",
         "checkpoint.torch",
     },
@@ -83,6 +84,7 @@ ARROWS = {
     | {"checkpoint.contents", "checkpoint.torch_groups", "checkpoint.torch_layouts", "checkpoint.variance"},
     "checkpoint/torch_groups": {"checkpoint.contents", "checkpoint.converting", "checkpoint.hyperparameters"},
     "checkpoint/torch_layouts": set(),
+    "checkpoint/sb3": {"checkpoint.converting", "checkpoint.torch"},
     "checkpoint/keras": SOURCE | {"checkpoint.keras_layouts"},
     "checkpoint/keras_layouts": {"checkpoint.converting"},
     "checkpoint/tf1": SOURCE - {"dialects"},
@@ -117,7 +119,7 @@ ARROWS = {
     "runs": set(),
     "sweep": {"_checks", "runs"},
 }
-LAZY = {"moments": {"jax"}, "plots": {"matplotlib"}, "sweep": {"tqdm"}}
+LAZY = {"checkpoint/sb3": {"torch"}, "moments": {"jax"}, "plots": {"matplotlib"}, "sweep": {"tqdm"}}
 
 
 def imports(path):

@@ -1,6 +1,10 @@
 """What an import of a trainer's file refuses: each with its name, what was expected, what came, and the way out."""
 
+import io
+import json
+import sys
 import types
+import zipfile
 
 import numpy as np
 import optax
@@ -33,6 +37,19 @@ def write(state_dict, weights):
 
 def keras(variables, names=("a/w", "b"), **options):
     return checkpoint.from_keras(variables, names, **options)
+
+
+def archive(parts):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as written:
+        for name, text in parts.items():
+            written.writestr(name, text)
+    return file
+
+
+def agent(policy_kwargs):
+    data = json.dumps({"policy_kwargs": policy_kwargs})
+    return archive({"data": data, "policy.pth": "", "policy.optimizer.pth": ""})
 
 
 REFUSALS = {
@@ -250,6 +267,21 @@ REFUSALS = {
         ValueError,
         "must have the slots rms",
     ),
+    "a zip file that is not an agent": (
+        lambda: checkpoint.from_sb3(archive({"model.weights.h5": ""})),
+        ValueError,
+        "has no data, policy.pth, policy.optimizer.pth; found model.weights.h5",
+    ),
+    "an agent with Adam by default": (
+        lambda: checkpoint.from_sb3(agent({"net_arch": "[4]"})),
+        ValueError,
+        "must be torch.optim.RMSprop or RMSpropTFLike, got its default, Adam",
+    ),
+    "an agent with another optimizer": (
+        lambda: checkpoint.from_sb3(agent({"optimizer_class": "<class 'torch.optim.sgd.SGD'>"})),
+        ValueError,
+        "got <class 'torch.optim.sgd.SGD'>",
+    ),
 }
 
 
@@ -258,3 +290,33 @@ def test_an_import_refuses(why):
     call, error, message = REFUSALS[why]
     with pytest.raises(error, match=f"(?s){message}"):
         call()
+
+
+def test_an_agent_whose_optimizer_has_a_part_of_its_policy_asks_for_names():
+    torch = pytest.importorskip("torch")
+    policy = {"q.w": torch.ones(2), "target.w": torch.ones(2)}
+    weight = torch.nn.Parameter(torch.ones(2))
+    weight.grad = torch.ones(2)
+    optimizer = torch.optim.RMSprop([weight])
+    optimizer.step()
+    parts = {"data": json.dumps({"policy_kwargs": {"optimizer_class": "<class 'torch.optim.rmsprop.RMSprop'>"}})}
+    for name, content in (("policy.pth", policy), ("policy.optimizer.pth", optimizer.state_dict())):
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        parts[name] = buffer.getvalue()
+    with pytest.raises(ValueError, match=r"has 1 parameters and the policy 2. Pass `names`.*q.w, target.w"):
+        checkpoint.from_sb3(archive(parts))
+    assert checkpoint.from_sb3(archive(parts), names=["q.w"]).moments["count"] == 1
+    policy["shared.w"] = policy.pop("target.w")
+    policy["again.w"] = policy["q.w"]
+    del policy["shared.w"]
+    buffer = io.BytesIO()
+    torch.save(policy, buffer)
+    found = checkpoint.from_sb3(archive(parts | {"policy.pth": buffer.getvalue()}))
+    assert found.params.keys() == {"q.w"}
+
+
+def test_an_agent_without_pytorch_is_refused_with_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ImportError, match="pip install torch"):
+        checkpoint.from_sb3(agent({"optimizer_class": "<class 'torch.optim.rmsprop.RMSprop'>"}))
