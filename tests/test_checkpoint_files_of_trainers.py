@@ -1,0 +1,170 @@
+"""A file that a trainer wrote goes on here within 1e-6 of that trainer's own path, and back where there is a way back.
+
+Each is the real file of a small run: tests/recorded/files_of_trainers has them, the scripts that made them, and the
+gradients along which the trainer's own optimizer then went on. Distances are fractions of the distance it moved.
+"""
+
+import json
+import warnings
+import zipfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from kit.files_of_trainers import FOLDER, continuation, go_on
+
+from rmsprop_optax import checkpoint, dialects, rmsprop
+
+TIMM = ["0.bias", "1.weight", "1.bias", "4.bias", "0.weight", "4.weight"]  # what does not decay comes first
+HUGGING_FACE = ["first.weight", "last.weight", "first.bias", "norm.weight", "norm.bias", "last.bias"]
+TORCH = {"lr": 0.05, "momentum": 0.9}
+
+
+def load(name):
+    torch = pytest.importorskip("torch")
+    return torch.load(FOLDER / name, weights_only=True, map_location="cpu")
+
+
+def columns(weights):
+    """Turn the weights of PyTorch into a tree with its matrices transposed."""
+    return {name.replace(".", "/"): x.transpose(*range(2, x.ndim), 1, 0) if x.ndim > 1 else x
+            for name, x in weights.items()}  # fmt: skip
+
+
+def two_groups(make, decaying, **options):
+    """Return one optimizer for each group, and the partition of the two by what decays."""
+    each = {"decay": make(weight_decay=0.01, **options), "rest": make(**options)}
+    label = lambda params: {n: "decay" if n.replace("/", ".") in decaying else "rest" for n in params}  # noqa: E731
+    return each, optax.partition(each, label)
+
+
+def timm():
+    each, tx = two_groups(dialects.timm_rmsprop_tf, TIMM[4:], **TORCH)
+    return load("timm.pth.tar")["optimizer"], {"names": TIMM, "tx": [each["rest"], each["decay"]]}, tx
+
+
+def lightning():
+    tx = dialects.torch_rmsprop(**TORCH, centered=True)
+    return load("lightning.ckpt"), {"names": [*continuation("lightning").start], "tx": tx}, tx
+
+
+def hugging_face():
+    each, tx = two_groups(dialects.torch_rmsprop, HUGGING_FACE[:2], **TORCH, centered=True)
+    return load("hugging_face.pt"), {"names": HUGGING_FACE, "tx": [*each.values()]}, tx
+
+
+def fsdp(name):
+    each, tx = two_groups(dialects.torch_rmsprop, ["0.weight", "2.weight"], **TORCH)
+    return load(name), {"tx": [*each.values()]}, tx
+
+
+def fsdp_with_a_mask():
+    switches = {"eps_in_sqrt": False, "lr_in_momentum": False, "decoupled_weight_decay": False}
+    mask = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)  # noqa: E731
+    tx = rmsprop(0.05, 0.99, momentum=0.9, weight_decay=0.01, weight_decay_mask=mask, **switches)
+    return load("fsdp.pt"), {"tx": tx}, tx
+
+
+OF_TORCH = {
+    "timm": timm,
+    "lightning": lightning,
+    "hugging_face": hugging_face,
+    "fsdp": lambda: fsdp("fsdp.pt"),
+    "fsdp, flattened": lambda: fsdp("fsdp_flattened.pt"),
+    "fsdp, with a mask": fsdp_with_a_mask,
+}
+
+
+@pytest.mark.parametrize("trainer", OF_TORCH)
+def test_a_file_of_a_trainer_with_pytorch_goes_on_here_and_back(trainer):
+    torch = pytest.importorskip("torch")
+    state_dict, options, tx = OF_TORCH[trainer]()
+    run = continuation(trainer.partition(",")[0])
+    moments = checkpoint.from_torch(state_dict, columns, **options)
+    state = checkpoint.restore(tx.init(columns(jax.tree.map(jnp.asarray, run.start))), moments)
+
+    weights = {name: run.start[name] for name in options.get("names", run.start)}
+    back = checkpoint.to_torch(state, state_dict, weights, columns, count=moments["count"], as_tensor=torch.as_tensor)
+    again = checkpoint.from_torch(back, columns, **options)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), again, moments)
+
+    assert go_on(tx, state, run, columns)[0] <= 1e-6
+
+
+SB3 = {"sb3_a2c": dialects.torch_rmsprop(0.05, eps=1e-5),
+       "sb3_a2c_tf_like": dialects.sb3_rmsprop_tf_like(0.05, 0.95, 1e-5, momentum=0.5)}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SB3)
+def test_an_agent_of_sb3_goes_on_here(name):
+    pytest.importorskip("torch")
+    run, tx = continuation(name), SB3[name]
+    agent = checkpoint.from_sb3(FOLDER / f"{name}.zip", columns, tx=tx)
+    jax.tree.map(np.testing.assert_array_equal, agent.params, columns(run.start))
+    assert agent.framework == ("sb3" if "tf_like" in name else "torch")
+    assert agent.settings["lr"] == 0.05
+    assert agent.settings["max_grad_norm"] == 0.5
+    assert agent.moments["count"] == 40
+    state = checkpoint.restore(tx.init(jax.tree.map(jnp.asarray, agent.params)), agent.moments)
+    assert go_on(tx, state, run, columns)[0] <= 1e-6
+
+
+def rate(t):
+    return 0.05 * 0.5 ** (t / 10)
+
+
+CENTERED = {"momentum": 0.9, "centered": True}
+OF_KERAS = {  # the optimizer that carries on, and what the warning names
+    "keras_plain.keras": (dialects.keras_rmsprop(0.05, **CENTERED), []),
+    "keras_schedule.weights.h5": (dialects.keras_rmsprop(rate, **CENTERED), []),
+    "keras_schedule_legacy.h5": (dialects.keras_rmsprop(rate, momentum=0.9), []),
+    "keras_averaged.keras": (dialects.keras_rmsprop(0.05, **CENTERED), ["averages"]),
+    "keras_accumulating.keras": (dialects.keras_rmsprop(0.05, momentum=0.9), ["accumulated gradients"]),
+    "keras_scaled.keras": (dialects.keras_rmsprop(rate, **CENTERED), ["averages", "loss scale"]),
+    "keras_scaled_legacy.h5": (dialects.keras_rmsprop(0.05, momentum=0.9), ["averages", "loss scale"]),
+    "tf_keras_plain.keras": (dialects.keras_rmsprop(0.05, **CENTERED), []),
+    "tf_keras_legacy.h5": (dialects.keras_rmsprop(rate), ["averages"]),
+}
+
+
+def of_keras(file, read):
+    """Call `read` with the opened file and the optimizer's configuration, if it is in the file."""
+    h5py = pytest.importorskip("h5py")
+    path, config = FOLDER / file, None
+    if file.endswith(".keras"):
+        archive = zipfile.ZipFile(path)
+        config = json.loads(archive.read("config.json"))["compile_config"]["optimizer"]["config"]
+        opened = archive.open("model.weights.h5")
+    else:
+        archive, opened = None, path.open("rb")
+    with opened, h5py.File(opened) as content:
+        result = read(content, config)
+    if archive:
+        archive.close()
+    return result
+
+
+@pytest.mark.parametrize("file", OF_KERAS)
+def test_a_file_of_keras_goes_on_here(file):
+    tx, extras = OF_KERAS[file]
+    run = continuation(file.partition(".")[0])
+    prefix = "sequential/" if file.startswith("keras") else ""
+    convert = lambda weights: {name.removeprefix("sequential/"): x for name, x in weights.items()}  # noqa: E731
+    names = [prefix + name for name in run.start]
+
+    def read(content, config):
+        if file.endswith("weights.h5"):  # which has no configuration: say what is kept
+            config = {"learning_rate": {"class_name": "ExponentialDecay"}, **CENTERED}
+        return checkpoint.from_keras(content, names, convert, config=config, tx=tx)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        moments = of_keras(file, read)
+    said = " ".join(str(warning.message) for warning in caught)
+    assert len(caught) == bool(extras)
+    assert all(words in said for words in extras)
+    assert moments["count"] == (3 if "accumulating" in file else 6)
+    state = checkpoint.restore(tx.init(jax.tree.map(jnp.asarray, run.start)), moments)
+    assert go_on(tx, state, run, dict)[0] <= 1e-6
