@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from kit.files_of_trainers import FOLDER, continuation, go_on
+from kit.files_of_trainers import FOLDER, apart, continuation, go_on
 
 from rmsprop_optax import checkpoint, dialects, rmsprop
 
@@ -78,19 +78,82 @@ OF_TORCH = {
 
 
 @pytest.mark.parametrize("trainer", OF_TORCH)
-def test_a_file_of_a_trainer_with_pytorch_goes_on_here_and_back(trainer):
+def test_a_file_of_a_trainer_with_pytorch_goes_on_here(trainer):
+    state_dict, options, tx = OF_TORCH[trainer]()
+    run = continuation(trainer.partition(",")[0])
+    moments = checkpoint.from_torch(state_dict, columns, **options)
+    state = checkpoint.restore(tx.init(columns(jax.tree.map(jnp.asarray, run.start))), moments)
+    assert go_on(tx, state, run, columns)[0] <= 1e-6
+
+
+def network(weights):
+    """Make a module of PyTorch with these parameters, under their names."""
+    torch = pytest.importorskip("torch")
+    root = torch.nn.Module()
+    for name, x in weights.items():
+        module, (*path, last) = root, name.split(".")
+        for part in path:
+            if part not in module._modules:
+                module.add_module(part, torch.nn.Module())
+            module = module._modules[part]
+        module.register_parameter(last, torch.nn.Parameter(torch.tensor(x)))
+    return root
+
+
+def load_into(model, names, state_dict):
+    """Return torch.optim.RMSprop with a state: by number, or by name as FSDP has it."""
+    torch = pytest.importorskip("torch")
+    from torch.distributed.checkpoint import state_dict as by_name
+
+    parameters = dict(model.named_parameters())
+    if "param_groups" in state_dict and isinstance(state_dict["param_groups"][0]["params"][0], int):
+        groups = [{"params": [parameters[names[i]] for i in g["params"]]} for g in state_dict["param_groups"]]
+        optimizer = torch.optim.RMSprop(groups)
+        optimizer.load_state_dict(state_dict)
+        return optimizer
+    by_ndim = [[p for p in parameters.values() if (p.ndim > 1) is matrix] for matrix in (True, False)]
+    optimizer = torch.optim.RMSprop([{"params": group} for group in by_ndim], momentum=0.9)
+    options = by_name.StateDictOptions(flatten_optimizer_state_dict="param_groups" not in state_dict)
+    by_name.set_optimizer_state_dict(model, optimizer, state_dict, options=options)
+    return optimizer
+
+
+@pytest.mark.parametrize("trainer", ["lightning", "hugging_face", "fsdp", "fsdp, flattened"])
+def test_a_file_of_a_trainer_goes_on_here_for_5_steps_and_then_in_pytorch_again(trainer):
     torch = pytest.importorskip("torch")
     state_dict, options, tx = OF_TORCH[trainer]()
     run = continuation(trainer.partition(",")[0])
     moments = checkpoint.from_torch(state_dict, columns, **options)
     state = checkpoint.restore(tx.init(columns(jax.tree.map(jnp.asarray, run.start))), moments)
+    distance, state = go_on(tx, state, run._replace(grads=run.grads[:5], path=run.path[:5]), columns)
+    assert distance <= 1e-6
 
-    weights = {name: run.start[name] for name in options.get("names", run.start)}
-    back = checkpoint.to_torch(state, state_dict, weights, columns, count=moments["count"], as_tensor=torch.as_tensor)
-    again = checkpoint.from_torch(back, columns, **options)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), again, moments)
+    names = options.get("names", [*run.start])
+    count = moments["count"] + 5
+    weights = {name: run.start[name] for name in names}
+    back = checkpoint.to_torch(state, state_dict, weights, columns, count=count, as_tensor=torch.as_tensor)
+    model = network(run.path[4])
+    optimizer = load_into(model, names, back)
+    parameters = dict(model.named_parameters())
+    for grads, theirs in zip(run.grads[5:], run.path[5:], strict=True):
+        for name, parameter in parameters.items():
+            parameter.grad = torch.tensor(grads[name])
+        optimizer.step()
+        ours = {name: parameter.detach().numpy() for name, parameter in parameters.items()}
+        assert apart(ours, theirs) <= 1e-6 * apart(run.path[-1], run.start)
 
-    assert go_on(tx, state, run, columns)[0] <= 1e-6
+
+def test_a_file_of_timm_goes_back_as_it_came():
+    torch = pytest.importorskip("torch")
+    state_dict, options, tx = timm()
+    run = continuation("timm")
+    moments = checkpoint.from_torch(state_dict, columns, **options)
+    state = checkpoint.restore(tx.init(columns(jax.tree.map(jnp.asarray, run.start))), moments)
+    weights = {name: run.start[name] for name in TIMM}
+    back = checkpoint.to_torch(state, state_dict, weights, columns, count=5, as_tensor=torch.as_tensor)
+    assert back["param_groups"] == state_dict["param_groups"]
+    for i, entry in state_dict["state"].items():
+        assert {key: x.tolist() for key, x in back["state"][i].items()} == {key: x.tolist() for key, x in entry.items()}
 
 
 SB3 = {"sb3_a2c": dialects.torch_rmsprop(0.05, eps=1e-5),
