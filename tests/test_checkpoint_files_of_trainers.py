@@ -4,7 +4,10 @@ Each is the real file of a small run: tests/recorded/files_of_trainers has them,
 gradients along which the trainer's own optimizer then went on. Distances are fractions of the distance it moved.
 """
 
+import functools
 import json
+import re
+import types
 import warnings
 import zipfile
 
@@ -15,7 +18,7 @@ import optax
 import pytest
 from kit.files_of_trainers import FOLDER, apart, continuation, go_on
 
-from rmsprop_optax import checkpoint, dialects, rmsprop
+from rmsprop_optax import checkpoint, dialects, recipes, rmsprop
 
 TIMM = ["0.bias", "1.weight", "1.bias", "4.bias", "0.weight", "4.weight"]  # what does not decay comes first
 HUGGING_FACE = ["first.weight", "last.weight", "first.bias", "norm.weight", "norm.bias", "last.bias"]
@@ -231,3 +234,53 @@ def test_a_file_of_keras_goes_on_here(file):
     assert moments["count"] == (3 if "accumulating" in file else 6)
     state = checkpoint.restore(tx.init(jax.tree.map(jnp.asarray, run.start)), moments)
     assert go_on(tx, state, run, dict)[0] <= 1e-6
+
+
+# The page of the docs: the block of each trainer, on its file.
+
+PAGE = (FOLDER.parents[2] / "docs" / "checkpoints.md").read_text()
+BLOCKS = dict(re.findall(r"^### ([^\n]*)\n\n```py\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
+ON = {
+    "PyTorch": ("lightning", {"checkpoint.pt": "lightning.ckpt"}),
+    "Lightning": ("lightning", {"last.ckpt": "lightning.ckpt"}),
+    "Stable-Baselines3": ("sb3_a2c", {"agent.zip": "sb3_a2c.zip"}),
+    "timm": ("timm", {"last.pth.tar": "timm.pth.tar"}),
+    "Hugging Face": ("hugging_face", {"checkpoint-8/optimizer.pt": "hugging_face.pt"}),
+    "Keras": ("keras_plain", {"model.keras": "keras_plain.keras"}),
+}
+
+
+@pytest.mark.parametrize("trainer", BLOCKS)
+def test_the_block_of_a_trainer_on_the_page_reads_its_file(trainer, tmp_path, monkeypatch):
+    torch, h5py = pytest.importorskip("torch"), pytest.importorskip("h5py")
+    name, files = ON[trainer]
+    for here, recorded in files.items():
+        (tmp_path / here).parent.mkdir(exist_ok=True)
+        (tmp_path / here).write_bytes((FOLDER / recorded).read_bytes())
+    if trainer == "PyTorch":
+        saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+        torch.save({"optimizer": saved["optimizer_states"][0]}, tmp_path / "checkpoint.pt")
+    monkeypatch.chdir(tmp_path)
+    run, code = continuation(name), BLOCKS[trainer]
+    assert len(code.splitlines()) < 10
+    to_jax = dict if trainer == "Keras" else columns
+    make = dialects.keras_rmsprop if trainer == "Keras" else dialects.torch_rmsprop
+    matrices = {key for key, x in columns(run.start).items() if x.ndim > 1}
+    model = types.SimpleNamespace(
+        named_parameters=run.start.items,
+        trainable_variables=[types.SimpleNamespace(path=key) for key in run.start],
+    )
+    names = {
+        "checkpoint": checkpoint, "dialects": dialects, "recipes": recipes, "optax": optax, "torch": torch,
+        "h5py": h5py, "zipfile": zipfile, "json": json, "functools": functools, "model": model, "to_jax": to_jax,
+        "params": jax.tree.map(jnp.asarray, to_jax(run.start)), "tx": make(0.05, momentum=0.9, centered=True),
+        "labels": lambda params: {key: "decay" if key in matrices else "rest" for key in params},
+        "trainer": types.SimpleNamespace(get_decay_parameter_names=lambda model: HUGGING_FACE[:2]),
+    }  # fmt: skip
+    exec(code, names)
+    if trainer != "Stable-Baselines3":  # whose recipe also clips
+        assert go_on(names["tx"], names["state"], run, to_jax)[0] <= 1e-6
+
+
+def test_every_trainer_on_the_page_has_a_file():
+    assert BLOCKS.keys() == ON.keys()
