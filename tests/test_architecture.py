@@ -22,7 +22,7 @@ import rmsprop_optax
 TESTS = pathlib.Path(__file__).parent
 PACKAGE = TESTS.parent / "rmsprop_optax"
 PAGE = (TESTS.parent / "docs" / "design.md").read_text()
-LAZY = {"moments": {"jax"}, "plots": {"matplotlib"}, "sweep/sweeping": {"tqdm"}}
+LAZY = {"checkpoint/sb3": {"torch"}, "moments": {"jax"}, "plots": {"matplotlib"}, "sweep/sweeping": {"tqdm"}}
 
 
 def name_of(path):

@@ -249,10 +249,11 @@ def test_keras_variables_are_read_by_path_in_order_and_by_number():
 def test_a_file_of_keras_is_read_with_h5py(suffix):
     h5py, zipfile = pytest.importorskip("h5py"), pytest.importorskip("zipfile")
     file = library_states.FOLDER / f"model.{suffix}"
-    weights = zipfile.ZipFile(file).open("model.weights.h5") if suffix == "keras" else file
-    with h5py.File(weights) as content:
-        tx = dialects.keras_rmsprop(0.01, momentum=0.9, centered=True)
-        moments = checkpoint.from_keras(content["optimizer/vars"], ["dense/kernel", "dense/bias"], tx=tx)
+    opened = zipfile.ZipFile(file).open("model.weights.h5") if suffix == "keras" else file.open("rb")
+    with opened as weights, h5py.File(weights) as content:
+        config = {"momentum": 0.9, "centered": True}
+        tx = dialects.keras_rmsprop(0.01, **config)
+        moments = checkpoint.from_keras(content, ["dense/kernel", "dense/bias"], config=config, tx=tx)
         by_hand = content["optimizer/vars"]
         assert moments["count"] == 3
         assert np.array_equal(moments["trace"]["dense/kernel"], -by_hand["4"][()])

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 from kit import training
-from kit.foreign_states import torch_state
+from kit.foreign_states import keras_paths, object_based, torch_state
 
 from rmsprop_optax import checkpoint, compression, dialects, recipes, rmsprop
 
@@ -198,3 +198,64 @@ def test_a_layer_that_was_frozen_starts_where_it_is_asked_for_and_the_rest_goes_
     assert {path for path, became in report.items() if became == "started"} == started
     assert optax.tree.get(moved, "count") == 1
     chex.assert_trees_all_equal_shapes_and_dtypes(moved, tx.init(params))
+
+
+# Keras and TensorFlow.
+
+
+def test_variables_of_keras_are_read_by_path_in_any_order_of_names_and_without_a_learning_rate():
+    variables = keras_paths("velocity", "momentum", "average_gradient", header=["o/iteration"])
+    expected = checkpoint.from_keras(variables, ["a/w", "b"])
+    assert expected["count"] == 5
+    assert expected["mu"]["a/w"].shape == (2, 3)
+    jax.tree.map(np.testing.assert_array_equal, checkpoint.from_keras(variables, ["b", "a/w"]), expected)
+    only = keras_paths("velocity")
+    found = checkpoint.from_keras(dict(sorted(only.items())), ["b", "a/w"])
+    assert found["nu"]["b"].shape == (3,)
+
+
+def test_variables_of_keras_without_a_learning_rate_are_read_by_place_where_config_tells_them():
+    arrays = list(keras_paths("velocity", "momentum", header=["o/iteration"]).values())
+    config = {"momentum": 0.9, "learning_rate": {"class_name": "CosineDecay"}}
+    moments = checkpoint.from_keras(arrays, ["w", "b"], config=config)
+    assert moments["nu"]["b"].tolist() == [1, 1, 1]
+    assert moments["trace"]["b"].tolist() == [-2, -2, -2]
+
+
+def test_one_weight_with_a_schedule_and_momentum_is_not_taken_for_one_with_a_learning_rate():
+    arrays = [np.array(5), np.float32(1), np.float32(2)]  # iteration, velocity, momentum
+    config = {"momentum": 0.9, "learning_rate": {"class_name": "CosineDecay"}}
+    moments = checkpoint.from_keras(arrays, ["w"], config=config)
+    assert (moments["nu"]["w"], moments["trace"]["w"]) == (1, -2)
+
+
+def test_gradients_that_keras_accumulates_are_not_steps():
+    variables = keras_paths("gradient_accumulator", "velocity")
+    with pytest.warns(UserWarning, match="accumulated gradients.*counts gradients, not steps"):
+        assert "count" not in checkpoint.from_keras(variables, ["a/w", "b"])
+    with pytest.warns(UserWarning, match="accumulated gradients"):
+        moments = checkpoint.from_keras(variables, ["a/w", "b"], config={"gradient_accumulation_steps": 2})
+    assert moments["count"] == 2
+
+
+OBJECTS = {
+    "of TensorFlow 1": (object_based("rms", "mg", "momentum", global_step=np.array(7)), dialects.tf1_rmsprop),
+    "of tf.keras before 2.11": (
+        object_based("rms", "mg", "momentum", optimizer__iter=np.array(7)),
+        dialects.tf_keras_legacy_rmsprop,
+    ),
+}
+
+
+@pytest.mark.parametrize("of", OBJECTS)
+def test_an_object_based_checkpoint_is_read_by_its_keys(of):
+    variables, dialect = OBJECTS[of]
+    moments = checkpoint.from_tf1(variables, tx=dialect(0.1, momentum=0.9, centered=True))
+    assert moments["count"] == 7
+    assert moments["trace"]["model/w"].tolist() == [-2, -2, -2]
+    assert moments["mu"]["model/b"].tolist() == [2, 2, 2]
+
+
+def test_an_object_based_checkpoint_without_momentum_has_no_trace():
+    moments = checkpoint.from_tf1(object_based("rms"), tx=dialects.tf_keras_legacy_rmsprop(0.1))
+    assert moments.keys() == {"nu"}

@@ -1,11 +1,15 @@
 """What an import of a trainer's file refuses: each with its name, what was expected, what came, and the way out."""
 
+import io
+import json
+import sys
 import types
+import zipfile
 
 import numpy as np
 import optax
 import pytest
-from kit.foreign_states import torch_state
+from kit.foreign_states import keras_paths, object_based, torch_state
 
 from rmsprop_optax import checkpoint, dialects, rmsprop
 
@@ -29,6 +33,23 @@ def masked(mask):
 
 def write(state_dict, weights):
     return checkpoint.to_torch(TORCH().init(WEIGHTS), state_dict, weights, count=1)
+
+
+def keras(variables, names=("a/w", "b"), **options):
+    return checkpoint.from_keras(variables, names, **options)
+
+
+def archive(parts):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as written:
+        for name, text in parts.items():
+            written.writestr(name, text)
+    return file
+
+
+def agent(policy_kwargs):
+    data = json.dumps({"policy_kwargs": policy_kwargs})
+    return archive({"data": data, "policy.pth": "", "policy.optimizer.pth": ""})
 
 
 REFUSALS = {
@@ -169,6 +190,98 @@ REFUSALS = {
         TypeError,
         "`start` must be a list",
     ),
+    "two blocks of Keras by place, which say nothing of themselves": (
+        lambda: keras([*keras_paths("average", "velocity").values()], tx=dialects.keras_rmsprop(0.01, momentum=0.9)),
+        ValueError,
+        "more than one for each weight.*Pass `config`",
+    ),
+    "Adam of Keras by path": (
+        lambda: keras(keras_paths("momentum", "velocity")),
+        ValueError,
+        "ends in velocity, got o/a_w_momentum",
+    ),
+    "Adadelta of Keras by path": (
+        lambda: keras(keras_paths("accumulated_grad", "accumulated_delta_var")),
+        ValueError,
+        "another optimizer's",
+    ),
+    "SGD of Keras by path": (
+        lambda: keras(keras_paths("momentum")),
+        ValueError,
+        "have no velocity",
+    ),
+    "two optimizers of Keras": (
+        lambda: keras(keras_paths("velocity", header=["o/iteration", "p/iteration"])),
+        ValueError,
+        "must be iteration, learning_rate",
+    ),
+    "names that are not the paths of Keras' weights": (
+        lambda: keras(keras_paths("velocity"), names=["w", "b"]),
+        ValueError,
+        r"paths of the 2 weights with a velocity, a_w, b.*got w, b.*model.trainable_variables",
+    ),
+    "names that paths cannot tell apart": (
+        lambda: keras(keras_paths("velocity"), names=["a/w", "a_w"]),
+        ValueError,
+        "paths of the 2 weights",
+    ),
+    "a scalar that could be a rate or a weight": (
+        lambda: keras([np.array(5), np.float32(0.1), np.float32(1)], names=["v", "w"]),
+        ValueError,
+        "4 arrays, got 3",
+    ),
+    "a learning rate where there is a schedule": (
+        lambda: keras([*keras_paths("velocity").values()], config={"learning_rate": {"class_name": "CosineDecay"}}),
+        ValueError,
+        "4 arrays, got 4",
+    ),
+    "momentum that Keras did not have": (
+        lambda: keras(keras_paths("velocity"), tx=dialects.keras_rmsprop(0.01, momentum=0.9)),
+        ValueError,
+        "momentum=0.9, but the variables are those of an optimizer without momentum",
+    ),
+    "centering that Keras had": (
+        lambda: keras(keras_paths("velocity", "average_gradient"), tx=dialects.keras_rmsprop(0.01)),
+        ValueError,
+        "an optimizer with centered",
+    ),
+    "an object-based checkpoint of Keras": (
+        lambda: checkpoint.from_tf1(object_based(optimizer___variables__2=np.ones(3))),
+        ValueError,
+        "object-based tf.train.Checkpoint with the slots of no optimizer.*checkpoint.from_keras",
+    ),
+    "an object-based checkpoint of two optimizers": (
+        lambda: checkpoint.from_tf1(object_based("rms") | object_based("rms", optimizer="other")),
+        ValueError,
+        "the slots of optimizer and other. Of two, pass the keys of one",
+    ),
+    "an object-based checkpoint of Adam": (
+        lambda: checkpoint.from_tf1(object_based("m", "v")),
+        ValueError,
+        "must have the slots rms.*got m, v",
+    ),
+    "an object-based checkpoint with a slot left out": (
+        lambda: checkpoint.from_tf1(
+            {k: x for k, x in object_based("rms", "momentum").items() if "b/.OPTIMIZER_SLOT/optimizer/rms" not in k}
+        ),
+        ValueError,
+        "must have the slots rms",
+    ),
+    "a zip file that is not an agent": (
+        lambda: checkpoint.from_sb3(archive({"model.weights.h5": ""})),
+        ValueError,
+        "has no data, policy.pth, policy.optimizer.pth; found model.weights.h5",
+    ),
+    "an agent with Adam by default": (
+        lambda: checkpoint.from_sb3(agent({"net_arch": "[4]"})),
+        ValueError,
+        "must be torch.optim.RMSprop or RMSpropTFLike, got its default, Adam",
+    ),
+    "an agent with another optimizer": (
+        lambda: checkpoint.from_sb3(agent({"optimizer_class": "<class 'torch.optim.sgd.SGD'>"})),
+        ValueError,
+        "got <class 'torch.optim.sgd.SGD'>",
+    ),
 }
 
 
@@ -177,3 +290,33 @@ def test_an_import_refuses(why):
     call, error, message = REFUSALS[why]
     with pytest.raises(error, match=f"(?s){message}"):
         call()
+
+
+def test_an_agent_whose_optimizer_has_a_part_of_its_policy_asks_for_names():
+    torch = pytest.importorskip("torch")
+    policy = {"q.w": torch.ones(2), "target.w": torch.ones(2)}
+    weight = torch.nn.Parameter(torch.ones(2))
+    weight.grad = torch.ones(2)
+    optimizer = torch.optim.RMSprop([weight])
+    optimizer.step()
+    parts = {"data": json.dumps({"policy_kwargs": {"optimizer_class": "<class 'torch.optim.rmsprop.RMSprop'>"}})}
+    for name, content in (("policy.pth", policy), ("policy.optimizer.pth", optimizer.state_dict())):
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        parts[name] = buffer.getvalue()
+    with pytest.raises(ValueError, match=r"has 1 parameters and the policy 2. Pass `names`.*q.w, target.w"):
+        checkpoint.from_sb3(archive(parts))
+    assert checkpoint.from_sb3(archive(parts), names=["q.w"]).moments["count"] == 1
+    policy["shared.w"] = policy.pop("target.w")
+    policy["again.w"] = policy["q.w"]
+    del policy["shared.w"]
+    buffer = io.BytesIO()
+    torch.save(policy, buffer)
+    found = checkpoint.from_sb3(archive(parts | {"policy.pth": buffer.getvalue()}))
+    assert found.params.keys() == {"q.w"}
+
+
+def test_an_agent_without_pytorch_is_refused_with_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ImportError, match="pip install torch"):
+        checkpoint.from_sb3(agent({"optimizer_class": "<class 'torch.optim.rmsprop.RMSprop'>"}))
