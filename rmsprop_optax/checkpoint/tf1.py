@@ -104,8 +104,8 @@ def _slots_of_objects(variables: Mapping[str, Any]) -> dict[str, dict[str, Any]]
             optimizers.add(found[2])
     if len(optimizers) > 1:
         raise ValueError(
-            f"`variables` are an object-based tf.train.Checkpoint with the slots of {' and '.join(sorted(optimizers))}. "
-            "Pass the keys of one."
+            "`variables` are an object-based tf.train.Checkpoint with the slots of "
+            f"{' and '.join(sorted(optimizers))}. Pass the keys of one."
         )
     if not optimizers:
         raise ValueError(
