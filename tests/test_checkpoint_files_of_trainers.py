@@ -137,7 +137,12 @@ def test_a_file_of_a_trainer_goes_on_here_for_5_steps_and_then_in_pytorch_again(
     back = checkpoint.to_torch(state, state_dict, weights, columns, count=count, as_tensor=torch.as_tensor)
     model = network(run.path[4])
     optimizer = load_into(model, names, back)
-    parameters = dict(model.named_parameters())
+    follow(optimizer, dict(model.named_parameters()), run)
+
+
+def follow(optimizer, parameters, run):
+    """Take the last 5 steps of a run with an optimizer of PyTorch, and stay on its path."""
+    torch = pytest.importorskip("torch")
     for grads, theirs in zip(run.grads[5:], run.path[5:], strict=True):
         for name, parameter in parameters.items():
             parameter.grad = torch.tensor(grads[name])
@@ -175,6 +180,19 @@ def test_an_agent_of_sb3_goes_on_here(name):
     assert agent.moments["count"] == 40
     state = checkpoint.restore(tx.init(jax.tree.map(jnp.asarray, agent.params)), agent.moments)
     assert go_on(tx, state, run, columns)[0] <= 1e-6
+
+
+def test_an_agent_of_sb3_goes_on_here_for_5_steps_and_then_in_pytorch_again():
+    torch = pytest.importorskip("torch")
+    run, tx = continuation("sb3_a2c"), SB3["sb3_a2c"]
+    agent = checkpoint.from_sb3(FOLDER / "sb3_a2c.zip", columns, tx=tx)
+    state = checkpoint.restore(tx.init(agent.params), agent.moments)
+    _, state = go_on(tx, state, run._replace(grads=run.grads[:5], path=run.path[:5]), columns)
+    named = dict(network(run.path[4]).named_parameters())
+    optimizer = torch.optim.RMSprop(named.values(), 0.05, eps=1e-5)
+    fresh = optimizer.state_dict()
+    optimizer.load_state_dict(checkpoint.to_torch(state, fresh, named, columns, count=45, as_tensor=torch.as_tensor))
+    follow(optimizer, named, run)
 
 
 def rate(t):

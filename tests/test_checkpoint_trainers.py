@@ -50,6 +50,7 @@ FORMS = {
     ),
     "by number, with names in the file": (grouped(recorded=True), {}),
     "by number, with names in the file and the same from the call": (grouped(recorded=True), {"names": GROUPED}),
+    "by number, with names in the file and weights in any order": (grouped(recorded=True), {"names": WEIGHTS}),
     "by name, as FSDP writes it": (BY_NAME, {}),
     "by name, with other names in `param_names`": (grouped(recorded=True, key=lambda i, name: name), {}),
     "flattened, as torch.distributed.checkpoint writes it": (flattened(BY_NAME), {}),

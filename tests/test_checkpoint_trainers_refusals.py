@@ -195,6 +195,11 @@ REFUSALS = {
         ValueError,
         "more than one for each weight.*Pass `config`",
     ),
+    "the configuration of Adagrad": (
+        lambda: keras([*keras_paths("accumulator").values()], config={"name": "adagrad", "learning_rate": 0.1}),
+        ValueError,
+        "got that of adagrad, which has no `rho`",
+    ),
     "Adam of Keras by path": (
         lambda: keras(keras_paths("momentum", "velocity")),
         ValueError,
@@ -248,12 +253,12 @@ REFUSALS = {
     "an object-based checkpoint of Keras": (
         lambda: checkpoint.from_tf1(object_based(optimizer___variables__2=np.ones(3))),
         ValueError,
-        "object-based tf.train.Checkpoint with the slots of no optimizer.*checkpoint.from_keras",
+        "object-based tf.train.Checkpoint without slots.*checkpoint.from_keras",
     ),
     "an object-based checkpoint of two optimizers": (
         lambda: checkpoint.from_tf1(object_based("rms") | object_based("rms", optimizer="other")),
         ValueError,
-        "the slots of optimizer and other. Of two, pass the keys of one",
+        "the slots of optimizer and other. Pass the keys of one",
     ),
     "an object-based checkpoint of Adam": (
         lambda: checkpoint.from_tf1(object_based("m", "v")),
@@ -306,6 +311,8 @@ def test_an_agent_whose_optimizer_has_a_part_of_its_policy_asks_for_names():
         parts[name] = buffer.getvalue()
     with pytest.raises(ValueError, match=r"has 1 parameters and the policy 2. Pass `names`.*q.w, target.w"):
         checkpoint.from_sb3(archive(parts))
+    with pytest.raises(ValueError, match=r"unknown: w; it has q.w, target.w"):
+        checkpoint.from_sb3(archive(parts), names=["w"])
     assert checkpoint.from_sb3(archive(parts), names=["q.w"]).moments["count"] == 1
     policy["shared.w"] = policy.pop("target.w")
     policy["again.w"] = policy["q.w"]

@@ -41,10 +41,8 @@ def options(tx: optax.GradientTransformation) -> dict[str, Any]:
 
 
 def decays(tx: optax.GradientTransformation, params: Any) -> Any:
-    """Return a tree like the parameters that says which of them the transformation decays, None if it has no mask."""
-    mask = options(tx).get("weight_decay_mask")
-    if mask is None:
-        return None
+    """Return a tree like the parameters that says which of them the mask of a transformation lets decay."""
+    mask = options(tx)["weight_decay_mask"]
     if callable(mask) and all(map(callable, jax.tree.leaves(mask))):
         mask = mask(params)
     try:

@@ -133,6 +133,8 @@ def _matched(tree: dict[str, np.ndarray], names: list[str], slot: str) -> dict[s
 def _by_place(listed: list[np.ndarray], names: list[str], config: Mapping[str, Any] | None) -> Layout:
     """Read variables by their place, where there is just one way to do so."""
     config = config if config is None else inner_config(config)
+    if config is not None and "name" in config and "rho" not in config:
+        raise ValueError(f"`config` must be that of an RMSprop, got that of {config['name']}, which has no `rho`.")
     kept, extras = _blocks(config)
     n, blocks = len(names), len(kept) + len(extras)
     first = len(listed) - blocks * n

@@ -104,6 +104,12 @@ def _tensors(file: zipfile.ZipFile, part: str) -> Any:
 def _of_optimizer(policy: Mapping[str, Any], names: Sequence[str] | None, number: int) -> dict[str, Any]:
     """Return the optimizer's weights in its order: each once, as an extractor that two heads share is in it twice."""
     if names is not None:
+        unknown = [name for name in names if name not in policy]
+        if unknown:
+            raise ValueError(
+                f"`names` must be names of the policy's weights; unknown: {', '.join(unknown[:5])}; it has "
+                f"{', '.join([*policy][:5])}, ..."
+            )
         return {name: policy[name] for name in names}
     weights: dict[str, Any] = {}
     seen = set()

@@ -102,12 +102,16 @@ def _slots_of_objects(variables: Mapping[str, Any]) -> dict[str, dict[str, Any]]
         if found:
             slots.setdefault(found[1].replace(".S", "/"), {})[found[3]] = variables[key]
             optimizers.add(found[2])
-    if len(optimizers) != 1:
+    if len(optimizers) > 1:
         raise ValueError(
             "`variables` are an object-based tf.train.Checkpoint with the slots of "
-            f"{' and '.join(sorted(optimizers)) or 'no optimizer'}. Of two, pass the keys of one. Keras since 2.11 "
-            "numbers its variables there (optimizer/_variables/2), which says not what they are: load the file with "
-            "Keras, and pass {v.path: v.numpy() for v in optimizer.variables} to checkpoint.from_keras."
+            f"{' and '.join(sorted(optimizers))}. Pass the keys of one."
+        )
+    if not optimizers:
+        raise ValueError(
+            "`variables` are an object-based tf.train.Checkpoint without slots. Keras since 2.11 numbers its variables "
+            "there (optimizer/_variables/2), and nothing says what they are: load the file with Keras, and pass "
+            "{v.path: v.numpy() for v in optimizer.variables} to checkpoint.from_keras."
         )
     return slots
 

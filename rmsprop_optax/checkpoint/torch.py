@@ -48,8 +48,8 @@ def from_torch(
       names: The names of the optimizer's parameters, if the file does not record them: one list in the order of
         `param_groups`, the names of one group after those of the other. With one group that is
         `[name for name, _ in model.named_parameters()]` as a rule. A dictionary from these names to the weights, in
-        that order, has the shapes compared, too. None takes the recorded names, and otherwise, without `convert`, the
-        numbers 0, 1, ...
+        that order, has the shapes compared, too; its order is free where the file records the names. None takes the
+        recorded names, and otherwise, without `convert`, the numbers 0, 1, ...
       tx: What carries on, made by `rmsprop` or a function of `dialects` or `recipes`: its arguments are compared with
         those in `param_groups`, the learning rate, too, and its `weight_decay_mask` group by group. For
         `optax.partition`, a list with one optimizer for each group. None compares nothing.
@@ -83,7 +83,7 @@ def from_torch(
     """
     found = layout(state_dict)
     groups, entries = found.groups, found.entries
-    name_of = named(found, names)
+    name_of = _by_name(found, names, "names") if isinstance(names, Mapping) else named(found, names)
     if convert is not None and names is None and None in found.recorded:
         raise ValueError(
             f"`state_dict` numbers its {len(found.keys)} parameters and `convert` takes names. Pass `names`, those of "
@@ -204,11 +204,16 @@ def _names_of_weights(theirs: Layout, weights: Mapping[str, Any]) -> dict[Any, s
     """Return the name of each of the optimizer's parameters: by the names in the file, otherwise in the order there."""
     if len(weights) != len(theirs.keys):
         raise ValueError(f"`weights` must have the optimizer's {len(theirs.keys)} parameters, got {len(weights)}.")
-    by_name = None not in theirs.recorded and set(theirs.recorded) == set(weights)
-    name_of = named(theirs, theirs.recorded if by_name else weights, "weights")
+    name_of = _by_name(theirs, weights, "weights")
     present = [(name, theirs.entries.get(key, {}).get(_THEIRS["nu"])) for key, name in name_of.items()]
     _check_shapes("weights", weights, {name: x for name, x in present if x is not None})
     return name_of
+
+
+def _by_name(found: Layout, weights: Mapping[str, Any], argument: str) -> dict[Any, Any]:
+    """Return the name of each key; weights that go by the recorded names may stand in any order."""
+    recorded = None not in found.recorded and set(found.recorded) == set(weights)
+    return named(found, found.recorded if recorded else list(weights), argument)
 
 
 def _check_shapes(argument: str, weights: Mapping[str, Any], statistics: Mapping[str, Any]) -> None:

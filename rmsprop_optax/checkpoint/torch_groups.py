@@ -47,9 +47,9 @@ def compare_groups(
 
 def _decays(i: int, names: set[Any], arrays: Mapping[Any, np.ndarray], convert: Convert, tx: Any) -> bool:
     """Return whether the mask of `tx` lets the parameters of a group decay, or refuse one that divides them."""
-    mask = hyperparameters.decays(tx, converted(convert, {"nu": dict(arrays)})["nu"])
-    if mask is None or not names:
+    if not names or hyperparameters.options(tx).get("weight_decay_mask") is None:
         return True
+    mask = hyperparameters.decays(tx, converted(convert, {"nu": dict(arrays)})["nu"])
     sources = origins(convert, {name: x.shape for name, x in arrays.items()})
     flags = {path: flag for path, flag in by_path(mask).items() if sources[path] & names}
     if len(set(flags.values())) > 1:

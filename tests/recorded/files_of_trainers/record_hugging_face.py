@@ -2,7 +2,8 @@
 
     python tests/recorded/files_of_trainers/record_hugging_face.py
 
-With transformers 5.24.0. The optimizer has two groups: biases and norms do not decay, and come second.
+With transformers 5.24.0 and PyTorch 2.14.1. The optimizer has two groups: biases and norms, which do not decay, come
+second.
 """
 
 import shutil

@@ -2,7 +2,7 @@
 
     python tests/recorded/files_of_trainers/record_lightning.py
 
-With lightning 2.6.6.
+With lightning 2.6.6 and PyTorch 2.14.1.
 """
 
 import going_on

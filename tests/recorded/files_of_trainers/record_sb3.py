@@ -2,7 +2,7 @@
 
     python tests/recorded/files_of_trainers/record_sb3.py
 
-With stable-baselines3 2.9.2. One file has the default, torch.optim.RMSprop; the other RMSpropTFLike.
+With stable-baselines3 2.9.2 and PyTorch 2.14.1. One file has the default, torch.optim.RMSprop; the other RMSpropTFLike.
 """
 
 import going_on

@@ -2,7 +2,8 @@
 
     python tests/recorded/files_of_trainers/record_timm.py
 
-With timm 1.0.31. The optimizer has two groups: parameters of one dimension do not decay, and come first.
+With timm 1.0.31 and PyTorch 2.14.1. The optimizer has two groups: parameters of one dimension, which do not decay, come
+first.
 """
 
 import going_on
