@@ -50,7 +50,13 @@ def moments_of(run, tx):
 
 def test_every_source_reads_recorded_states_and_is_on_the_page():
     public = {name for name in checkpoint.__all__ if name.startswith("from_")}
-    assert public - {"from_optax"} == SOURCES.keys()  # optax itself is run, in test_checkpoint_options.py
+    elsewhere = {
+        "from_optax": "test_checkpoint_options.py",  # which runs optax itself
+        "from_sb3": "test_checkpoint_files_of_trainers.py",
+    }
+    assert public - elsewhere.keys() == SOURCES.keys()
+    for name, file in elsewhere.items():
+        assert f"checkpoint.{name}(" in (pathlib.Path(__file__).parent / file).read_text()
     page = (pathlib.Path(__file__).parent.parent / "docs" / "checkpoints.md").read_text()
     assert [name for name in sorted(public) if f"checkpoint.{name}(" not in page] == []
 
