@@ -237,3 +237,19 @@ def test_restore_leaves_a_wrapper_s_counters_where_they_are_loaded():
     assert not checkpoint.restore(eager, jax.device_get(compiled)).mini_step.committed
     alone = jax.device_put(compiled, jax.devices()[0])
     assert not checkpoint.restore(eager, alone).mini_step.committed
+
+
+def test_centered_states_are_converted_shard_by_shard():
+    """So that no process needs to hold an array whole."""
+    _, params = sharded(AxisType.Auto)
+    theirs, ours = optax.rmsprop(0.1, centered=True), rmsprop(0.1, centered=True)
+    _, old = theirs.update(params, theirs.init(params))
+    read = checkpoint.from_optax(old)["variance"]
+    assert all(read[key].sharding == params[key].sharding for key in ("w", "b", "t"))  # the others are replicated
+    state, _ = checkpoint.adapt(old, ours, params)
+    back, _ = checkpoint.adapt(state, theirs, params)
+    uncentered, _ = checkpoint.adapt(state, rmsprop(0.1), params)
+    for tree in (state[0].variance, optax.tree.get(back, "nu"), uncentered[0].nu):
+        assert all(tree[key].sharding == params[key].sharding for key in params)
+    alone, _ = checkpoint.adapt(jax.device_get(old), ours, jax.device_get(params))
+    assert same(state, alone)
