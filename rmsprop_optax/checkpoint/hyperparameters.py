@@ -36,8 +36,10 @@ def options(tx: optax.GradientTransformation) -> dict[str, Any]:
         return dict(arguments)
     row = ROWS[_BY_FUNCTION[name]]
     found = {ours: arguments[theirs] for ours, theirs in row.arguments.items() if theirs in arguments}
-    moved = {ours: arguments[theirs] for ours, theirs in row.set_by.items() if isinstance(arguments.get(theirs), bool)}
-    return dict(arguments) | dict(row.fixed) | vars(row.variant) | moved | found
+    switches = {
+        ours: arguments[theirs] for ours, theirs in row.set_by.items() if isinstance(arguments.get(theirs), bool)
+    }
+    return dict(arguments) | dict(row.fixed) | vars(row.variant) | switches | found
 
 
 def decays(tx: optax.GradientTransformation, params: Any) -> Any:
@@ -67,7 +69,7 @@ def compare(
       recorded: Numbers and switches, under the framework's names; what is absent is not compared.
       tx: The transformation that carries on.
       count: The steps taken, at which schedules are compared: at the last step and at the next, as the record may have
-        been made before or after its own schedule moved on.
+        been made before or after its own schedule went on.
       where: Where the record is, for the message.
       off: Switches of the framework that have no counterpart unless `tx` has one of the same name.
       decays: Whether the mask of `tx` lets these parameters decay.

@@ -135,8 +135,8 @@ def _by_place(listed: list[np.ndarray], names: list[str], config: Mapping[str, A
     config = config if config is None else inner_config(config)
     if config is not None and "name" in config and "rho" not in config:
         raise ValueError(f"`config` must be that of an RMSprop, got that of {config['name']}, which has no `rho`.")
-    kept, extras = _blocks(config)
-    n, blocks = len(names), len(kept) + len(extras)
+    fields, extras = _blocks(config)
+    n, blocks = len(names), len(fields) + len(extras)
     first = len(listed) - blocks * n
     header = {1: "i", 2: "if", 5: "ififi", 6: "ififif"}.get(first, "")  # a LossScaleOptimizer has four more
     scalars = [x for x in listed[:first] if x.shape == ()] if header else []
@@ -150,13 +150,13 @@ def _by_place(listed: list[np.ndarray], names: list[str], config: Mapping[str, A
     if fits and scheduled != (first in (1, 5)):  # a float is the learning rate, unless there can't be one
         fits = first in (1, 5) and listed[first].shape != ()
     if not header or not fits or len(set(names)) != n or n == 0:
-        slots = ", ".join((*extras, *(SLOTS[field] for field in kept)))
+        slots = ", ".join((*extras, *(SLOTS[field] for field in fields)))
         raise ValueError(
             f"`variables` must be iteration, learning_rate unless it is a schedule, and {slots} of each of {n} "
             f"different `names`: {2 + blocks * n} arrays, got {len(listed)}. {_OTHERS}"
         )
     arrays = [dict(zip(names, listed[first + k * n : first + (k + 1) * n], strict=True)) for k in range(blocks)]
-    moments = dict(zip(kept, arrays[len(extras) :], strict=True))
+    moments = dict(zip(fields, arrays[len(extras) :], strict=True))
     words = [EXTRAS[slot] for slot in extras] + (["the loss scale"] if first > 2 else [])
     own = scalars[4:] or scalars
     return Layout(own[0], own[1] if len(own) > 1 else None, moments, words)

@@ -114,9 +114,9 @@ def _of_optimizer(policy: Mapping[str, Any], names: Sequence[str] | None, number
     weights: dict[str, Any] = {}
     seen = set()
     for name, x in policy.items():
-        place = (x.data_ptr(), x.storage_offset(), x.shape) if x.numel() else name
-        if place not in seen:
-            seen.add(place)
+        memory = (x.data_ptr(), x.storage_offset(), x.shape) if x.numel() else name
+        if memory not in seen:
+            seen.add(memory)
             weights[name] = x
     if len(weights) != number:
         raise ValueError(

@@ -78,8 +78,8 @@ def from_tf1(
         _check_slots(slots, [*foreign.values()])
     else:
         slots = _slots(variables, name)
-        kept = ("nu", "mu", "trace") if any(f"{name}_2" in found for found in slots.values()) else ("nu", "trace")
-        foreign = {field: name + suffix for field, suffix in zip(kept, ("", "_1", "_2"), strict=False)}
+        fields = ("nu", "mu", "trace") if any(f"{name}_2" in found for found in slots.values()) else ("nu", "trace")
+        foreign = {field: name + suffix for field, suffix in zip(fields, ("", "_1", "_2"), strict=False)}
         _check_slots(slots, [*foreign.values()])
         count = whole(numpy_of(variables[global_step])) if global_step in variables else None
     if tx is not None:

@@ -229,13 +229,13 @@ def _check_shapes(argument: str, weights: Mapping[str, Any], statistics: Mapping
 
 def _fields(groups: list[Any]) -> tuple[str, ...]:
     """Return which moments the groups keep."""
-    kept = {(bool(group.get("centered", False)), float(group.get("momentum", 0)) > 0) for group in groups}
-    if len(kept) > 1:
+    asked = {(bool(group.get("centered", False)), float(group.get("momentum", 0)) > 0) for group in groups}
+    if len(asked) > 1:
         raise ValueError(
             "The `param_groups` differ in centered or momentum > 0, so they keep different statistics. Read them one "
             "by one: a `state_dict` with one group and the state of its parameters."
         )
-    centered, momentum = kept.pop()
+    centered, momentum = asked.pop()
     return ("nu", *(("mu",) if centered else ()), *(("trace",) if momentum else ()))
 
 
