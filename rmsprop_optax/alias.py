@@ -12,7 +12,7 @@ import optax
 
 from rmsprop_optax import _checks, moments
 from rmsprop_optax._value import value
-from rmsprop_optax.transform import Rule, Structure, advanced, check_updates, map_leaves, next_count, scaled
+from rmsprop_optax.transform import Rule, advanced, check_updates, map_leaves, next_count, scaled
 
 __all__ = ["Variant", "rmsprop"]
 
@@ -145,7 +145,7 @@ def rmsprop(
     if weight_decay is not None:
         weight_decay = _number_or_schedule("weight_decay", weight_decay)
     s = _Structure(
-        *rule.structure,
+        eps_in_sqrt=rule.eps_in_sqrt,
         nesterov=_checks.switch("nesterov", nesterov),
         lr_in_momentum=_checks.switch("lr_in_momentum", lr_in_momentum),
         decoupled_weight_decay=_checks.switch("decoupled_weight_decay", decoupled_weight_decay),
@@ -178,7 +178,6 @@ class _Structure(NamedTuple):
     """What a step is compiled for."""
 
     eps_in_sqrt: bool
-    positive: bool
     nesterov: bool
     lr_in_momentum: bool
     decoupled_weight_decay: bool
@@ -188,17 +187,17 @@ def _step(g, old, p, n, s):
     """Make the update of one leaf, line by line in the order of the chain; p is None where nothing decays."""
     if p is not None and not s.decoupled_weight_decay:
         g = g + n.weight_decay * p
-    u, new = scaled(g, old, n, Structure(s.eps_in_sqrt, s.positive))
+    u, new = scaled(g, old, n, s.eps_in_sqrt)
     if s.lr_in_momentum:
-        u = -n.rate * u
+        u = n.minus_rate * u
     if n.momentum is not None:
         trace = u + n.momentum * old["trace"]
         u = u + n.momentum * trace if s.nesterov else trace
         new["trace"] = trace
     if p is not None and s.decoupled_weight_decay:
-        u = u - n.rate * n.weight_decay * p if s.lr_in_momentum else u + n.weight_decay * p
+        u = u + n.minus_rate * n.weight_decay * p if s.lr_in_momentum else u + n.weight_decay * p
     if not s.lr_in_momentum:
-        u = -n.rate * u
+        u = n.minus_rate * u
     return u, new
 
 
@@ -212,14 +211,17 @@ def _links(rule: Rule, learning_rate: Any, momentum: Any, weight_decay: Any, s: 
     def trace(params):
         return optax.TraceState(jax.tree.map(moments.zeros_like, params))
 
+    def counting(link):  # all that optax's schedules remember is a count, which it makes on one device
+        return lambda params: jax.tree.map(lambda _: moments.counter(params), link.init(params))
+
     names = ["rule", "rate", "momentum", "decay"] if s.lr_in_momentum else ["rule", "momentum", "decay", "rate"]
     if not s.decoupled_weight_decay:
         names = ["decay", *(name for name in names if name != "decay")]
-    inits = {"rule": rule.init, "rate": optax.scale_by_learning_rate(learning_rate).init}
+    inits = {"rule": rule.init, "rate": counting(optax.scale_by_learning_rate(learning_rate))}
     if momentum is not None:
         inits["momentum"] = trace
     if weight_decay is not None:
-        inits["decay"] = optax.add_decayed_weights(weight_decay).init
+        inits["decay"] = counting(optax.add_decayed_weights(weight_decay))
     unused = optax.identity().update
     return {name: optax.GradientTransformation(inits[name], unused) for name in names if name in inits}
 
@@ -233,7 +235,7 @@ def _numbers(rule: Rule, entries: dict[str, Any], hyperparameters: dict[str, Any
         weak = number is None or isinstance(number, float) or jax.typeof(number).weak_type
         return number if weak else number.astype(dtype)  # a weak number takes whatever dtype it meets
 
-    more = {"rate": now("rate"), "momentum": now("momentum"), "weight_decay": now("decay")}
+    more = {"minus_rate": -now("rate"), "momentum": now("momentum"), "weight_decay": now("decay")}
     return rule.numbers(next_count(entries["rule"]), dtype, **more)
 
 
@@ -253,12 +255,8 @@ def _still(u: Any, params: Any, old: dict[str, Any]) -> Any:
 
 def _classes(state: Any) -> list[str]:
     """Name the classes of a state's entries: `["rmsprop_optax.ScaleByRmsState", ...]`."""
-    names = [f"{type(node).__module__.partition('.')[0]}.{type(node).__name__}" for node in (state, *_items(state))]
-    return names[1:] if type(state) is tuple else names[:1]
-
-
-def _items(state: Any) -> tuple[Any, ...]:
-    return state if type(state) is tuple else ()
+    entries = state if type(state) is tuple else (state,)
+    return [f"{type(entry).__module__.partition('.')[0]}.{type(entry).__name__}" for entry in entries]
 
 
 def _check_state(state: Any, expected: list[str]) -> None:

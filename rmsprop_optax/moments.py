@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 try:
     from jax.experimental.shard_alike import shard_alike
@@ -18,8 +19,10 @@ __all__ = [
     "NAMES",
     "SECOND",
     "beside",
+    "counter",
     "entries",
     "full_like",
+    "mesh_of",
     "of",
     "offloaded",
     "parameter_classes",
@@ -97,6 +100,25 @@ def beside(param: Any, x: jax.Array) -> jax.Array:
         return shard_alike(param, x)[1]
     zero = jax.lax.optimization_barrier(jnp.zeros((), x.dtype))  # which no compiler knows to be 0
     return x + jnp.isnan(param).astype(x.dtype) * zero  # shardings propagate through a sum
+
+
+def counter(params: Any, start: int = 0, dtype: Any = jnp.int32) -> jax.Array:
+    """Return a number that counts for all parameters: on their mesh, so that several processes hold it together.
+
+    Where they are not on one mesh, it is free to follow what it is used with.
+    """
+    mesh = mesh_of(params)
+    return jnp.full((), start, dtype, device=None if mesh is None else NamedSharding(mesh, PartitionSpec()))
+
+
+def mesh_of(tree: Any) -> Mesh | None:
+    """Return the mesh that all arrays of a tree are on, None if there is no such mesh or none that has devices."""
+    leaves = jax.tree.leaves(tree)
+    concrete = all(isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer) for x in leaves)
+    shardings = [x.sharding for x in leaves] if concrete else []
+    meshes = {x.mesh if isinstance(x, NamedSharding) else None for x in shardings}
+    mesh = meshes.pop() if len(meshes) == 1 else None
+    return mesh if isinstance(mesh, Mesh) else None
 
 
 def offloaded(function: Any, x: Any, *rest: Any, **options: Any) -> Any:

@@ -50,7 +50,13 @@ def moments_of(run, tx):
 
 def test_every_source_reads_recorded_states_and_is_on_the_page():
     public = {name for name in checkpoint.__all__ if name.startswith("from_")}
-    assert public - {"from_optax"} == SOURCES.keys()  # optax itself is run, in test_checkpoint_options.py
+    elsewhere = {
+        "from_optax": "test_checkpoint_options.py",  # which runs optax itself
+        "from_sb3": "test_checkpoint_files_of_trainers.py",
+    }
+    assert public - elsewhere.keys() == SOURCES.keys()
+    for name, file in elsewhere.items():
+        assert f"checkpoint.{name}(" in (pathlib.Path(__file__).parent / file).read_text()
     page = (pathlib.Path(__file__).parent.parent / "docs" / "checkpoints.md").read_text()
     assert [name for name in sorted(public) if f"checkpoint.{name}(" not in page] == []
 
@@ -249,10 +255,11 @@ def test_keras_variables_are_read_by_path_in_order_and_by_number():
 def test_a_file_of_keras_is_read_with_h5py(suffix):
     h5py, zipfile = pytest.importorskip("h5py"), pytest.importorskip("zipfile")
     file = library_states.FOLDER / f"model.{suffix}"
-    weights = zipfile.ZipFile(file).open("model.weights.h5") if suffix == "keras" else file
-    with h5py.File(weights) as content:
-        tx = dialects.keras_rmsprop(0.01, momentum=0.9, centered=True)
-        moments = checkpoint.from_keras(content["optimizer/vars"], ["dense/kernel", "dense/bias"], tx=tx)
+    opened = zipfile.ZipFile(file).open("model.weights.h5") if suffix == "keras" else file.open("rb")
+    with opened as weights, h5py.File(weights) as content:
+        config = {"momentum": 0.9, "centered": True}
+        tx = dialects.keras_rmsprop(0.01, **config)
+        moments = checkpoint.from_keras(content, ["dense/kernel", "dense/bias"], config=config, tx=tx)
         by_hand = content["optimizer/vars"]
         assert moments["count"] == 3
         assert np.array_equal(moments["trace"]["dense/kernel"], -by_hand["4"][()])

@@ -70,10 +70,10 @@ def meaning(names):
 
 
 def filled(state, seed):
-    """The state with other numbers of the same types."""
+    """The state with other numbers of the same types, made by the same codecs."""
     rng = np.random.default_rng(seed)
     number = lambda x: rng.integers(1, 100, x.shape) if x.dtype.kind != "b" else rng.integers(0, 2, x.shape)  # noqa: E731
-    return jax.tree.map(lambda x: jnp.asarray(number(x)).astype(x.dtype), state)
+    return jax.tree.map(lambda x: x if x.dtype == np.uint32 else jnp.asarray(number(x)).astype(x.dtype), state)
 
 
 def msgpack(state, folder):

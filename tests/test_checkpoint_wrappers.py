@@ -1,6 +1,7 @@
 """A running optax.rmsprop goes on here with everything it remembers, in any wrapper, and back; nothing is dropped."""
 
 import functools
+import itertools
 
 import chex
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from kit.rows import rows
 
 from rmsprop_optax import checkpoint, rmsprop
 
@@ -64,8 +66,10 @@ def plain(state):
     return jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, state)
 
 
-@pytest.mark.parametrize("option", OPTIONS)
-@pytest.mark.parametrize("wrapper", WRAPPERS)
+ALWAYS = {(wrapper, "schedule") for wrapper in WRAPPERS} | {("alone", option) for option in OPTIONS}
+
+
+@pytest.mark.parametrize(("wrapper", "option"), rows(itertools.product(WRAPPERS, OPTIONS), ALWAYS))
 def test_a_run_of_optax_goes_on_here_and_back_with_all_that_it_remembers(wrapper, option):
     ours, theirs = (
         WRAPPERS[wrapper](make(**({"learning_rate": 0.1} | OPTIONS[option]))) for make in (rmsprop, optax.rmsprop)
@@ -196,6 +200,8 @@ def test_an_ensemble_moves_with_a_count_for_each_member():
     chex.assert_trees_all_close(
         jax.vmap(ours.update)(members, here)[0], jax.vmap(theirs.update)(members, state)[0], rtol=1e-5
     )
+    said = checkpoint.preview(state, ours, members, old_tx=theirs, gradients=members)
+    assert float(said.split("at most ")[1].split(";")[0]) < 1e-6
     moments = checkpoint.from_optax(state)
     assert moments["count"].tolist() == [1, 1, 1]
     chex.assert_trees_all_equal(checkpoint.restore(jax.vmap(ours.init)(members), moments), here)

@@ -18,7 +18,7 @@ from kit.storing import through_msgpack, through_orbax, through_pickle, through_
 from kit.training import PARAMS, at, gradients, scan, step, train
 from kit.trees import furthest, same, types
 
-from rmsprop_optax import rmsprop
+from rmsprop_optax import moments, rmsprop
 
 STACKED = gradients(1, jax.tree.map(lambda p: jnp.zeros((6, *p.shape)), PARAMS))[0]
 GRADS = [at(STACKED, i) for i in range(6)]
@@ -387,7 +387,7 @@ def test_map_params_visits_each_moment_and_no_counter(name):
     specs = optax.tree.map_params(
         tx, lambda _, spec: spec, state, jax.tree.map(jnp.ndim, PARAMS), transform_non_params=lambda _: "scalar"
     )
-    for moment in ("nu", "mu", "trace"):
+    for moment in moments.NAMES:
         for _, tree in optax.tree.get_all_with_path(specs, moment):
             assert tree is None or tree == jax.tree.map(jnp.ndim, PARAMS)
     assert all(count == "scalar" for _, count in optax.tree.get_all_with_path(specs, "count") if count is not None)

@@ -12,12 +12,13 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
+from kit.memory import pinned_host
 from kit.optimizers import OPTIONS, core_optimizers, every_optimizer, make
 from kit.rows import rows
 from kit.training import step
 from kit.trees import same
 
-from rmsprop_optax import moments
+from rmsprop_optax import checkpoint, compression, moments, rmsprop
 
 SPECS = {"w": P("x", "y"), "b": P("y"), "t": P(None, "x"), "r": P(), "s": P()}
 SHAPES = {"w": (8, 4), "b": (6,), "t": (3, 8), "r": (5,), "s": ()}
@@ -105,7 +106,7 @@ def test_sharded_equals_one_device(name, axis_type):
 WIDE = {"w": (64, 32), "b": (48,), "t": (24, 64), "r": (40,), "s": ()}
 
 
-@every_optimizer
+@pytest.mark.parametrize("name", rows(OPTIONS, ["plain", "corrected", "everything"]))
 @every_mesh
 def test_updates_and_states_are_those_of_one_device_bit_for_bit(name, axis_type):
     """In shards of more than a handful of elements: smaller ones jax 0.12 rounds otherwise, for optax too."""
@@ -154,3 +155,101 @@ def test_an_optimizer_state_sharded_by_itself_keeps_its_layout(name, axis_type):
         before, now = (dict(optax.tree.get_all_with_path(tree, name)) for tree in (state, after))
         for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(now), strict=True):
             assert b.sharding.is_equivalent_to(a.sharding, b.ndim)
+
+
+# counters: on the mesh that all parameters share, else free to follow what they are used with
+
+COUNTING = {
+    "corrected": make("corrected"),
+    "schedules": make("everything", weight_decay_mask=None),
+    "codes": compression.compressed(make("schedule"), nu=compression.RmsByte(), trace=compression.BFloat16()),
+    "low halves": compression.with_master_weights(make("corrected"), low_bits=8),
+    "no low halves": compression.with_master_weights(make("corrected"), low_bits=0),
+}
+every_count = pytest.mark.parametrize("name", COUNTING)
+
+
+def counters(state):
+    """Return the counters of a state; the parameter of shape () has moments, which are floats."""
+    return [x for x in jax.tree.leaves(state) if x.shape == () and x.dtype in (np.int32, np.uint32)]
+
+
+@every_count
+@every_mesh
+def test_counters_of_an_eager_init_are_on_the_parameters_mesh(name, axis_type):
+    mesh, params = sharded(axis_type)
+    state = COUNTING[name].init(params)
+    assert [x.sharding for x in counters(state)] == [NamedSharding(mesh, P())] * len(counters(state))
+    assert counters(state)
+    shardings = jax.tree.map(lambda x: x.sharding, (params, state))
+    jax.jit(lambda p, s: (p, s), in_shardings=shardings).lower(params, state)
+    compiled = jax.jit(COUNTING[name].init)(params)
+    assert same(compiled, state)
+
+
+@every_count
+def test_counters_are_uncommitted_where_the_parameters_share_no_mesh(name):
+    tx, (mesh, params) = COUNTING[name], sharded(AxisType.Auto)
+    one, two = jax.devices()[:2]
+    elsewhere = jax.make_mesh((2,), ("z",), axis_types=(AxisType.Auto,))
+    for others in (
+        {"w": jax.device_put(params["w"], one), "b": jax.device_put(params["b"], two)},
+        {"w": params["w"], "b": jax.device_put(params["b"], NamedSharding(elsewhere, P("z")))},
+        {"w": jax.device_put(params["w"], one)},
+        {"w": params["w"], "b": jax.ShapeDtypeStruct((2,), jnp.float32)},
+        {"w": jax.ShapeDtypeStruct((8, 4), jnp.float32, sharding=NamedSharding(mesh.abstract_mesh, P("x")))},
+    ):
+        assert not any(x.committed for x in counters(tx.init(others)))
+
+
+def test_leaves_on_two_devices_are_updated_eagerly():
+    params = {key: jax.device_put(jnp.ones(3), device) for key, device in zip("ab", jax.devices(), strict=False)}
+    tx = make("schedule", bias_correction=True)
+    updates, state = tx.update(params, tx.init(params), params)
+    assert [updates[key].devices() for key in params] == [params[key].devices() for key in params]
+    tx.update(params, state, params)
+
+
+@every_count
+def test_counters_are_never_in_the_host_s_memory(name):
+    sharding = pinned_host(mesh=True)
+    state = COUNTING[name].init({"w": jax.device_put(jnp.ones((4, 2)), sharding)})
+    assert {x.sharding for x in counters(state)} == {NamedSharding(sharding.mesh, P())}
+
+
+@every_count
+@every_mesh
+def test_restore_leaves_counters_on_the_mesh(name, axis_type):
+    mesh, params = sharded(axis_type)
+    tx = COUNTING[name]
+    eager, compiled = tx.init(params), jax.jit(tx.init)(params)
+    for loaded in (compiled, jax.tree.map(np.asarray, compiled), jax.tree.map(jnp.asarray, jax.device_get(compiled))):
+        restored = checkpoint.restore(eager, loaded)
+        assert {x.sharding for x in counters(restored)} == {NamedSharding(mesh, P())}
+
+
+def test_restore_leaves_a_wrapper_s_counters_where_they_are_loaded():
+    mesh, params = sharded(AxisType.Auto)
+    tx = optax.MultiSteps(rmsprop(0.1), 2)
+    eager, compiled = tx.init(params), jax.jit(tx.init, out_shardings=NamedSharding(mesh, P()))(params)
+    assert not eager.mini_step.committed
+    assert checkpoint.restore(eager, compiled).mini_step.sharding == NamedSharding(mesh, P())
+    assert not checkpoint.restore(eager, jax.device_get(compiled)).mini_step.committed
+    alone = jax.device_put(compiled, jax.devices()[0])
+    assert not checkpoint.restore(eager, alone).mini_step.committed
+
+
+def test_centered_states_are_converted_shard_by_shard():
+    """So that no process needs to hold an array whole."""
+    _, params = sharded(AxisType.Auto)
+    theirs, ours = optax.rmsprop(0.1, centered=True), rmsprop(0.1, centered=True)
+    _, old = theirs.update(params, theirs.init(params))
+    read = checkpoint.from_optax(old)["variance"]
+    assert all(read[key].sharding == params[key].sharding for key in ("w", "b", "t"))  # the others are replicated
+    state, _ = checkpoint.adapt(old, ours, params)
+    back, _ = checkpoint.adapt(state, theirs, params)
+    uncentered, _ = checkpoint.adapt(state, rmsprop(0.1), params)
+    for tree in (state[0].variance, optax.tree.get(back, "nu"), uncentered[0].nu):
+        assert all(tree[key].sharding == params[key].sharding for key in params)
+    alone, _ = checkpoint.adapt(jax.device_get(old), ours, jax.device_get(params))
+    assert same(state, alone)

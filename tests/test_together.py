@@ -74,6 +74,27 @@ def test_a_file_without_a_low_half_is_refused_by_its_name():
         checkpoint.restore(tx.init(start), saved)
 
 
+OTHER_CODECS = {
+    "another window": ({"nu": RmsByte(window=(-24, 2))}, {"nu": RmsByte()}),
+    "another unit": ({"trace": SignedByte(0.01)}, {"trace": SignedByte(0.5)}),
+}
+
+
+@pytest.mark.parametrize(("old", "new"), OTHER_CODECS.values(), ids=OTHER_CODECS)
+@pytest.mark.parametrize("typed", [True, False])
+def test_codes_that_other_codecs_made_are_refused_and_can_be_changed(old, new, typed):
+    before, after = (compressed(rmsprop(0.01, momentum=0.9), **codecs) for codecs in (old, new))
+    state = made_of(before, PARAMS)[1]
+    saved = state if typed else flax.serialization.msgpack_restore(flax.serialization.to_bytes(state))
+    with pytest.raises(ValueError, match=r"made by other codecs.*compression.recompress"):
+        checkpoint.restore(after.init(PARAMS), saved)
+    with pytest.raises(ValueError, match="made by other codecs"):
+        checkpoint.adapt(state, after, PARAMS)
+    changed = recompress(decompress(state, **old), **new)
+    assert same(checkpoint.restore(after.init(PARAMS), changed), changed)
+    assert same(checkpoint.restore(before.init(PARAMS), saved), state)
+
+
 def test_codes_of_another_width_are_refused_with_the_leaf():
     state = made_of(compressed(rmsprop(0.01), nu=BFloat16()), PARAMS)[1]
     with pytest.raises(TypeError, match=r"b/x.*uint8|uint8.*b/x"):

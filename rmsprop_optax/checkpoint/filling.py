@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rmsprop_optax.checkpoint.contents import Contents, Path, describe, name_of
+from rmsprop_optax import moments
+from rmsprop_optax.checkpoint.contents import Contents, Item, Path, describe, name_of
 
-__all__ = ["copy_like", "filled", "is_code", "no_codes", "paired", "whole"]
+__all__ = ["check_codecs", "copy_like", "filled", "home", "is_code", "no_codes", "paired", "whole"]
 
 
 def filled(state: Any, arrays: Mapping[Path, Any]) -> Any:
@@ -42,8 +43,13 @@ def paired(name: str, given: Iterable[Path], wanted_name: str, wanted: Iterable[
     raise ValueError(f"`{name}` must have the leaves of {wanted_name}; {listed or 'two paths are written alike'}.")
 
 
-def copy_like(where: str, x: Any, like: Any, *, allow_rounding: bool = False, memory_kind: str | None = None) -> Any:
-    """Return a copy of x with the dtype and the sharding of `like`, in the kind of memory that is asked for."""
+def copy_like(
+    where: str, x: Any, like: Any, *, mesh: Any = None, allow_rounding: bool = False, memory_kind: str | None = None
+) -> Any:
+    """Return a copy of x with the dtype and the sharding of `like`, in the kind of memory that is asked for.
+
+    Where `like` is free to follow what it is used with, the copy stays on the mesh of the state if x is there.
+    """
     inexact = jnp.issubdtype(like.dtype, jnp.inexact)
     x = x if hasattr(x, "dtype") else np.asarray(x, like.dtype if inexact and not is_code(like.dtype) else None)
     if x.shape != like.shape:
@@ -54,7 +60,9 @@ def copy_like(where: str, x: Any, like: Any, *, allow_rounding: bool = False, me
         raise TypeError(f"{where} must be {like.dtype}, got {x.dtype}.")
     if jnp.issubdtype(like.dtype, jax.dtypes.extended):  # keys of random numbers
         return jax.device_put(jnp.copy(x), like.sharding)
-    if isinstance(like, jax.Array) and not like.committed:  # free to follow what it is used with
+    if isinstance(like, jax.Array) and not like.committed:
+        if mesh is not None and isinstance(x, jax.Array) and moments.mesh_of(x) == mesh:
+            return jnp.array(x, like.dtype, copy=True)
         return jnp.array(np.asarray(x, like.dtype), copy=True)
     in_place = isinstance(x, jax.Array) and x.dtype == like.dtype
     copied = jnp.array(x, copy=True) if in_place else np.array(x, like.dtype)
@@ -62,6 +70,23 @@ def copy_like(where: str, x: Any, like: Any, *, allow_rounding: bool = False, me
     if sharding is not None and memory_kind is not None:
         sharding = sharding.with_memory_kind(memory_kind)
     return jax.device_put(copied, sharding)
+
+
+def home(state: Contents) -> Any:
+    """Return the mesh that a state is on: that of all its arrays that are committed, None if there is none."""
+    return moments.mesh_of([item.value for item in state.items if getattr(item.value, "committed", True)])
+
+
+def check_codecs(item: Item, x: Any) -> None:
+    """Refuse codes that other codecs made than those of the state to fill: it has a checksum of them."""
+    if item.owner != "rmsprop_optax.CompressedState" or item.inside != ("made_by",):
+        return
+    if isinstance(item.value, jax.Array) and not np.array_equal(np.asarray(x), np.asarray(item.value)):
+        raise ValueError(
+            f"The codes at {name_of(item.path[:-1])} were made by other codecs than those of the state to fill. Build "
+            "`compressed` with the codecs of the run before, or change them: compression.decompress with the old ones, "
+            "compression.recompress with the new ones."
+        )
 
 
 def no_codes(owner: str, contents: Contents) -> None:

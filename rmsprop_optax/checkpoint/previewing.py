@@ -9,6 +9,7 @@ import optax
 
 from rmsprop_optax import _checks
 from rmsprop_optax.checkpoint.adapting import adapt
+from rmsprop_optax.checkpoint.contents import describe
 
 __all__ = ["preview"]
 
@@ -68,13 +69,20 @@ def preview(
     if gradients is None:
         return str(report)
     _checks.transformation("old_tx", old_tx)
-    old_update, _ = optax.with_extra_args_support(old_tx).update(gradients, old_state, params)
-    new_update, _ = optax.with_extra_args_support(tx).update(gradients, state, params)
+    old_update, new_update = (_update(old_tx, gradients, old_state, params), _update(tx, gradients, state, params))
     difference = _largest(jax.tree.map(lambda a, b: jnp.asarray(a) - jnp.asarray(b), old_update, new_update))
     return (
         f"{report}\nThe next update differs by at most {difference:.3g}; the largest element of the old one is "
         f"{_largest(old_update):.3g}."
     )
+
+
+def _update(tx: Any, gradients: Any, state: Any, params: Any) -> Any:
+    """Return the next update; for an ensemble, those of all its members."""
+    update = optax.with_extra_args_support(tx).update
+    for _ in max((item.value.shape for item in describe(state).counts.values()), key=len, default=()):
+        update = jax.vmap(update)
+    return update(gradients, state, params)[0]
 
 
 def _largest(tree: Any) -> float:

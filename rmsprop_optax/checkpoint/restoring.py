@@ -10,7 +10,17 @@ from rmsprop_optax import _checks
 from rmsprop_optax import moments as names
 from rmsprop_optax.checkpoint import contents
 from rmsprop_optax.checkpoint.contents import Contents, Path, describe, name_of
-from rmsprop_optax.checkpoint.filling import codes_message, copy_like, filled, is_code, no_codes, paired, whole
+from rmsprop_optax.checkpoint.filling import (
+    check_codecs,
+    codes_message,
+    copy_like,
+    filled,
+    home,
+    is_code,
+    no_codes,
+    paired,
+    whole,
+)
 
 __all__ = ["restore"]
 
@@ -69,8 +79,9 @@ def restore(state: Any, moments: Any, *, allow_rounding: bool = False) -> Any:
     likes = {item.path: item for item in wanted.items}
     if not statistics:
         _check_codes(likes, arrays)
+    mesh = home(wanted)
     copies = {
-        path: copy_like(_where(likes[path], statistics), x, likes[path].value, allow_rounding=allow_rounding)
+        path: copy_like(_where(likes[path], statistics), x, likes[path].value, mesh=mesh, allow_rounding=allow_rounding)
         for path, x in arrays.items()
     }
     return filled(state, copies)
@@ -208,6 +219,7 @@ def _where(item: contents.Item, statistics: bool) -> str:
 def _check_codes(likes: Mapping[Path, contents.Item], arrays: Mapping[Path, Any]) -> None:
     """Refuse codes for numbers and numbers for codes: in a state, half precision is a code, too."""
     for path, x in arrays.items():
+        check_codecs(likes[path], x)
         dtype, like = getattr(x, "dtype", None), likes[path].value.dtype
         if likes[path].field in names.NAMES and dtype is not None and dtype != like:
             for kind, owner in ((like, "`state`"), (dtype, "`moments`")):

@@ -21,13 +21,14 @@ def mean_square(variance: Any, mu: Any) -> Any:
 
 
 def _elementwise(function: Callable[..., np.ndarray], first: Any, second: Any) -> Any:
-    """Apply a function of NumPy arrays; to arrays that no process holds whole, shard by shard."""
-    if not isinstance(first, jax.Array) or first.is_fully_addressable:
+    """Apply a function of NumPy arrays; to sharded ones, which no process need hold whole, shard by shard."""
+    if not isinstance(first, jax.Array) or first.is_fully_replicated:
         return function(np.asarray(first), np.asarray(second))
     second = jax.device_put(second, first.sharding)
     pairs = zip(first.addressable_shards, second.addressable_shards, strict=True)
     shards = [jax.device_put(function(np.asarray(a.data), np.asarray(b.data)), a.device) for a, b in pairs]
-    return jax.make_array_from_single_device_arrays(first.shape, first.sharding, shards)
+    on_device: Any = first.sharding  # jaxlib's stub wants a kind of memory
+    return jax.make_array_from_single_device_arrays(first.shape, on_device.with_memory_kind(None), shards)
 
 
 def _square(nu: np.ndarray, mu: np.ndarray) -> Any:

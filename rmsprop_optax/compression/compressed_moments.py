@@ -5,7 +5,9 @@ they sit in a chain, and keep the shapes and shardings of the parameters.
 """
 
 import contextlib
+import dataclasses
 import functools
+import zlib
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +29,7 @@ class CompressedState(NamedTuple):
 
     dither_count: jax.Array  # shape (), int32: steps; it decides the dither and nothing else
     inner_state: optax.OptState  # its moments in the codecs' dtypes, like params; the rest as it was
+    made_by: jax.Array = np.uint32(0)  # type: ignore[assignment]  # shape (), uint32: a checksum of the codecs, 0 for none
 
 
 with contextlib.suppress(ValueError):  # the module is being reloaded
@@ -97,8 +100,9 @@ def compressed(
     codecs = _codecs(nu=nu, variance=variance, mu=mu, trace=trace)
 
     def init_fn(params):
-        dither_count = jnp.zeros([], jnp.int32)
-        return CompressedState(dither_count, _beside(_encoded(inner.init(params), codecs, dither_count), params))
+        dither_count = moments.counter(params)
+        inner_state = _beside(_encoded(inner.init(params), codecs, dither_count), params)
+        return CompressedState(dither_count, inner_state, moments.counter(params, _checksum(codecs), jnp.uint32))
 
     def update_fn(updates, state, params=None, **extra_args):
         if not isinstance(state, CompressedState):
@@ -106,7 +110,8 @@ def compressed(
             raise TypeError(f"`state` must be the CompressedState that init made, got {came}.")
         updates, new = inner.update(updates, _decoded(state.inner_state, codecs), params, **extra_args)
         dither_count = optax.safe_increment(state.dither_count)
-        return updates, CompressedState(dither_count, _encoded(new, codecs, dither_count, before=state.inner_state))
+        inner_state = _encoded(new, codecs, dither_count, before=state.inner_state)
+        return updates, CompressedState(dither_count, inner_state, state.made_by)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
@@ -149,7 +154,7 @@ def decompress(
     codecs = _codecs(nu=nu, variance=variance, mu=mu, trace=trace)
 
     def decoded(node):
-        return CompressedState(node.dither_count, _decoded(node.inner_state, codecs))
+        return CompressedState(node.dither_count, _decoded(node.inner_state, codecs), jnp.zeros_like(node.made_by))
 
     return _map_compressed(decoded, state)
 
@@ -192,7 +197,8 @@ def recompress(
     codecs = _codecs(nu=nu, variance=variance, mu=mu, trace=trace)
 
     def encoded(node):
-        return CompressedState(node.dither_count, _encoded(node.inner_state, codecs, node.dither_count))
+        inner_state = _encoded(node.inner_state, codecs, node.dither_count)
+        return CompressedState(node.dither_count, inner_state, jnp.full_like(node.made_by, _checksum(codecs)))
 
     return _map_compressed(encoded, state)
 
@@ -211,6 +217,18 @@ def _codecs(**codecs: Codec | None) -> dict[str, Codec]:
                 'relative_to="nu" for mu, or compression.BFloat16().'
             )
     return named
+
+
+def _checksum(codecs: dict[str, Codec]) -> int:
+    """Return 32 bits that differ where codecs do, so that no codes are read with other codecs than made them.
+
+    A dataclass prints its fields; of other codecs the class has to do, for their `repr` may be an address.
+    """
+    described = {
+        name: repr(codec) if dataclasses.is_dataclass(codec) else type(codec).__qualname__
+        for name, codec in sorted(codecs.items())
+    }
+    return zlib.crc32(repr(described).encode())
 
 
 def _check_codec(name: str, codec: Any) -> None:
@@ -243,7 +261,7 @@ def _listed(names: Any) -> str:
 class _Leaf(NamedTuple):
     """A leaf of a state."""
 
-    place: str
+    name: str
     value: Any
     field: str | None = None  # the moment it belongs to
     path: Any = None  # its path in that moment: its parameter's path
@@ -256,21 +274,21 @@ def _leaves(state: Any, codecs: dict[str, Codec]) -> tuple[list[_Leaf], Any]:
     flat, treedef = jax.tree_util.tree_flatten_with_path(state)
     leaves = [_Leaf(_checks.leaf_name(path), x) for path, x in flat]
     numbers = {path: number for number, (path, _) in enumerate(flat)}
-    kept: dict[str, None] = {}
+    fields: dict[str, None] = {}
     for path, entry in moments.entries(state):
         second = moments.second(entry) or "no second moment"
         for field, tree in moments.of(entry).items():
-            kept[field], codec = None, codecs.get(field)
+            fields[field], codec = None, codecs.get(field)
             for rest, _ in jax.tree_util.tree_leaves_with_path(tree):
                 number = numbers[*path, GetAttrKey(field), *rest]
                 leaf = leaves[number]._replace(field=field, path=rest, codec=codec)
                 if codec is not None and codec.relative_to is not None:
                     leaf = leaf._replace(reference=numbers.get((*path, GetAttrKey(second), *rest)))
                     if leaf.reference is None:
-                        raise ValueError(f"`state` at {leaf.place} has no second moment beside it for {codec!r}.")
+                        raise ValueError(f"`state` at {leaf.name} has no second moment beside it for {codec!r}.")
                 leaves[number] = leaf
-    for name in codecs.keys() - kept:
-        found = _listed(kept) if kept else f"none of {_listed(moments.NAMES)}"
+    for name in codecs.keys() - fields:
+        found = _listed(fields) if fields else f"none of {_listed(moments.NAMES)}"
         raise ValueError(f"`{name}` is no field of the state of this transformation; it has {found}.")
     return leaves, treedef
 
@@ -286,12 +304,12 @@ def _decoded(state: Any, codecs: dict[str, Codec]) -> Any:
     values = [leaf.value for leaf in leaves]
     for leaf in leaves:
         if leaf.field and leaf.codec is None and jnp.issubdtype(jnp.result_type(leaf.value), jnp.integer):
-            raise TypeError(f"`state` at {leaf.place} is in codes. Pass {leaf.field}= the codec it was made with.")
+            raise TypeError(f"`state` at {leaf.name} is in codes. Pass {leaf.field}= the codec it was made with.")
     for i in _in_order(leaves):
         codes, codec, reference = leaves[i].value, leaves[i].codec, leaves[i].reference
         if jnp.result_type(codes) != codec.dtype:
             raise TypeError(
-                f"`state` at {leaves[i].place} must be the {jnp.dtype(codec.dtype)} codes of {codec!r}, got "
+                f"`state` at {leaves[i].name} must be the {jnp.dtype(codec.dtype)} codes of {codec!r}, got "
                 f"{jnp.result_type(codes)}. Use the codec it was made with; decoded moments go through `recompress`."
             )
         root = None if reference is None else values[reference]
@@ -311,7 +329,7 @@ def _encoded(state: Any, codecs: dict[str, Codec], count: Any, *, before: Any = 
         dtype = jnp.result_type(now[i])
         if not jnp.issubdtype(dtype, jnp.floating) or jnp.finfo(dtype).bits > 32:
             raise TypeError(
-                f"`state` at {leaves[i].place} must be in float32 or less and real for {codec!r}, got {dtype}. Keep it "
+                f"`state` at {leaves[i].name} must be in float32 or less and real for {codec!r}, got {dtype}. Keep it "
                 "as it is: leave its parameter to another transformation with optax.partition."
             )
         root = None if reference is None else values[reference]
@@ -347,11 +365,11 @@ def _beside(state: Any, params: Any) -> Any:
     leaves, treedef = _leaves(state, {})
     homes = dict(jax.tree_util.tree_leaves_with_path(params))
 
-    def placed(leaf):
+    def beside_parameter(leaf):
         home = None if leaf.field is None else homes.get(leaf.path)
         return leaf.value if home is None or jnp.shape(home) != leaf.value.shape else moments.beside(home, leaf.value)
 
-    return jax.tree.unflatten(treedef, map(placed, leaves))
+    return jax.tree.unflatten(treedef, map(beside_parameter, leaves))
 
 
 def _map_compressed(function: Any, state: Any) -> Any:
