@@ -34,6 +34,7 @@ ARROWS = {
         "dialects",
         "plots",
         "recipes",
+        "sharding",
         "sweep",
         "transform",
     },
@@ -111,6 +112,7 @@ ARROWS = {
     "diagnostics": {"_checks", "moments", "transform"},
     "plots": set(),
     "runs": set(),
+    "sharding": {"_checks", "moments"},
     "sweep": {"_checks", "runs"},
 }
 LAZY = {"moments": {"jax"}, "plots": {"matplotlib"}, "sweep": {"tqdm"}}
