@@ -20,3 +20,5 @@ __all__ = [
     "sharding",
     "sweep",
 ]
+
+__version__ = "0.1.0"

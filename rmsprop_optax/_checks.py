@@ -39,6 +39,8 @@ def number(name: str, value: Any, *, below: float | None = None, signed: bool = 
             raise TypeError(f"{expected}, got dtype {value.dtype}.{hint}")
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, int | float):
+        if callable(value) and not hint:
+            hint = " For a schedule wrap the optimizer's factory in optax.inject_hyperparams."
         raise TypeError(f"{expected}, got {value!r}.{hint}")
     least = -_FLOAT32_MAX if signed else 0
     if not (least <= value <= _FLOAT32_MAX and (below is None or value < below)):  # nan fails too
@@ -76,7 +78,8 @@ def positive(name: str, value: Any, *, hint: str = "") -> Any:
 def transformation(name: str, tx: Any) -> None:
     """Refuse what has no `init` and `update`."""
     if not (hasattr(tx, "init") and hasattr(tx, "update")):
-        raise TypeError(f"`{name}` must be an optax transformation, got {tx!r}.")
+        way = " Call it: pass what it returns." if callable(tx) else ""
+        raise TypeError(f"`{name}` must be an optax transformation, got {tx!r}.{way}")
 
 
 def inexact(name: str, tree: Any) -> None:
@@ -84,6 +87,11 @@ def inexact(name: str, tree: Any) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         number = isinstance(leaf, bool | int | float | complex)
         dtype = jnp.result_type(leaf) if number else getattr(leaf, "dtype", None)
+        if type(dtype).__module__.startswith("torch"):
+            raise TypeError(
+                f"`{name}` at {leaf_name(path)} must be an array of JAX or NumPy, got a PyTorch tensor, {dtype}. "
+                "Convert it: jnp.asarray(tensor.detach().numpy())."
+            )
         if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
             raise TypeError(
                 f"`{name}` at {leaf_name(path)} must be a floating-point or complex array, got {dtype or repr(leaf)}. "

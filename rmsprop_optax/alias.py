@@ -12,7 +12,7 @@ import optax
 
 from rmsprop_optax import _checks, moments
 from rmsprop_optax._value import value
-from rmsprop_optax.transform import Rule, Structure, advanced, check_updates, map_leaves, next_count, scaled
+from rmsprop_optax.transform import Rule, advanced, check_updates, map_leaves, next_count, scaled
 
 __all__ = ["Variant", "rmsprop"]
 
@@ -145,7 +145,7 @@ def rmsprop(
     if weight_decay is not None:
         weight_decay = _number_or_schedule("weight_decay", weight_decay)
     s = _Structure(
-        *rule.structure,
+        eps_in_sqrt=rule.eps_in_sqrt,
         nesterov=_checks.switch("nesterov", nesterov),
         lr_in_momentum=_checks.switch("lr_in_momentum", lr_in_momentum),
         decoupled_weight_decay=_checks.switch("decoupled_weight_decay", decoupled_weight_decay),
@@ -178,7 +178,6 @@ class _Structure(NamedTuple):
     """What a step is compiled for."""
 
     eps_in_sqrt: bool
-    positive: bool
     nesterov: bool
     lr_in_momentum: bool
     decoupled_weight_decay: bool
@@ -188,17 +187,17 @@ def _step(g, old, p, n, s):
     """Make the update of one leaf, line by line in the order of the chain; p is None where nothing decays."""
     if p is not None and not s.decoupled_weight_decay:
         g = g + n.weight_decay * p
-    u, new = scaled(g, old, n, Structure(s.eps_in_sqrt, s.positive))
+    u, new = scaled(g, old, n, s.eps_in_sqrt)
     if s.lr_in_momentum:
-        u = -n.rate * u
+        u = n.minus_rate * u
     if n.momentum is not None:
         trace = u + n.momentum * old["trace"]
         u = u + n.momentum * trace if s.nesterov else trace
         new["trace"] = trace
     if p is not None and s.decoupled_weight_decay:
-        u = u - n.rate * n.weight_decay * p if s.lr_in_momentum else u + n.weight_decay * p
+        u = u + n.minus_rate * n.weight_decay * p if s.lr_in_momentum else u + n.weight_decay * p
     if not s.lr_in_momentum:
-        u = -n.rate * u
+        u = n.minus_rate * u
     return u, new
 
 
@@ -236,7 +235,7 @@ def _numbers(rule: Rule, entries: dict[str, Any], hyperparameters: dict[str, Any
         weak = number is None or isinstance(number, float) or jax.typeof(number).weak_type
         return number if weak else number.astype(dtype)  # a weak number takes whatever dtype it meets
 
-    more = {"rate": now("rate"), "momentum": now("momentum"), "weight_decay": now("decay")}
+    more = {"minus_rate": -now("rate"), "momentum": now("momentum"), "weight_decay": now("decay")}
     return rule.numbers(next_count(entries["rule"]), dtype, **more)
 
 

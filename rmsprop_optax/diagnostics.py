@@ -1,4 +1,4 @@
-"""What an optimizer does to a run, in numbers: pure functions of its state and its updates, to be called under jit."""
+"""What an optimizer does to a run, in numbers: pure functions of its state and updates that run under `jax.jit`."""
 
 import functools
 from collections.abc import Sequence
@@ -6,10 +6,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from rmsprop_optax import _checks, moments
-from rmsprop_optax.transform import root
+from rmsprop_optax.transform import Numbers, floor_of, root
+
+__all__ = ["effective_learning_rate", "measure", "oscillation", "step_response"]
 
 
 def effective_learning_rate(
@@ -27,25 +30,25 @@ def effective_learning_rate(
         \qquad\text{or, without eps\_in\_sqrt,}\qquad
         \alpha / (\sqrt{\nu_t} + \epsilon)
 
-    with :math:`\nu_t / (1 - \beta^t)` for :math:`\nu_t` where the state counts its steps to correct the bias, and the
-    variance where it is centered. Both are found by name, wherever they are: in a chain, a partition, a mask, under
-    `optax.inject_hyperparams`, in optax's own states and in Adam's.
+    In place of :math:`\nu_t` stands :math:`\nu_t / (1 - \beta^t)` where the state counts its steps to correct the bias,
+    and the variance where the state is centered. Both are found by name anywhere in the state: in a chain, a partition,
+    a mask, under `optax.inject_hyperparams`, in optax's own states and in Adam's.
 
     Args:
       state: What `update` returned with the updates of this step.
       learning_rate: :math:`\alpha` at this step, in [0, inf). A number, which may be traced.
       eps: :math:`\epsilon`, in [0, inf), as given to the optimizer. A number; may be traced.
       eps_in_sqrt: Whether eps is added inside the root. Structure.
-      decay: :math:`\beta`, in [0, 1). A number; may be traced. Needed if the state counts its steps (`bias_correction`,
-        Adam), without use otherwise.
+      decay: :math:`\beta`, in [0, 1). A number; may be traced. Required if the state counts its steps
+        (`bias_correction`, Adam), ignored otherwise.
 
     Returns:
-      For each `nu` and `variance` in the state its path and a tree of its structure, shapes and dtypes.
+      A dict from the path of each `nu` and `variance` in the state to a tree of its structure, shapes and dtypes.
 
     Raises:
-      ValueError: Neither of them in the state, a number out of range, or `decay` missing.
-      TypeError: One of them in codes or in half precision: decode it with `compression.decompress`. A schedule for a
-        learning rate: call it.
+      ValueError: The state has neither; a number is out of range; `decay` is missing.
+      TypeError: A second moment is in codes or in half precision: decode it with `compression.decompress`. The learning
+        rate is a schedule: call it.
 
     Example:
       >>> import jax.numpy as jnp
@@ -80,7 +83,7 @@ def measure(
     Of the :math:`n` elements of a leaf, or of all leaves, with :math:`\mathrm{rms}(x) = \sqrt{\sum x_i^2 / n}`:
 
     - `gradient_rms`: :math:`\mathrm{rms}(g_t)`
-    - `root_nu`: :math:`\sqrt{\sum \nu_t / n}`, the gradient's over many steps; if centered, its deviation
+    - `root_nu`: :math:`\sqrt{\sum \nu_t / n}`: like `gradient_rms`, over many steps; if centered, the deviation
     - `update_rms`: :math:`\mathrm{rms}(u_t)`
     - `update_to_weight`: :math:`\mathrm{rms}(u_t) / \mathrm{rms}(\theta_t)`, infinite where all weights are 0
     - `effective_learning_rate`: quantiles of :func:`effective_learning_rate`
@@ -88,24 +91,24 @@ def measure(
 
     Args:
       gradients: The gradients of this step, like `params`. A leaf may be None.
-      updates: What the optimizer made of them, like `params`. A leaf may be None.
-      state: The state it returned with them.
+      updates: The updates that the optimizer returned for them, like `params`. A leaf may be None.
+      state: The state that it returned with the updates.
       params: The parameters before the step: floating-point or complex arrays.
-      learning_rate: As for :func:`effective_learning_rate`, and so are `eps`, `eps_in_sqrt` and `decay`.
-      eps: See there.
-      eps_in_sqrt: See there.
-      decay: See there.
-      quantiles: Which quantiles of the effective rate, in [0, 1]. They sort each leaf and all parameters together: log
-        a large model every hundredth step or so.
+      learning_rate: As for :func:`effective_learning_rate`.
+      eps: As for :func:`effective_learning_rate`.
+      eps_in_sqrt: As for :func:`effective_learning_rate`.
+      decay: As for :func:`effective_learning_rate`.
+      quantiles: Which quantiles of the effective rate to take: shape (quantiles,), in [0, 1]. Each leaf, and all
+        parameters together, are sorted for them: measure a large model only every hundredth step or so.
 
     Returns:
       `{"all": numbers, "leaves": {path: numbers}}`, float32 or float64 scalars, the effective rate of shape
-      (quantiles,). A leaf that no second moment covers has the numbers that need none; leaves without elements are
-      left out.
+      (quantiles,). A leaf without a second moment has only the numbers that need none; leaves without elements
+      are left out.
 
     Raises:
-      ValueError: Trees that differ; two second moments that cover one leaf, or none at all; a number out of range.
-      TypeError: As for :func:`effective_learning_rate`.
+      ValueError: Trees that differ; two second moments for one leaf, or none at all; a number out of range.
+      TypeError: As for :func:`effective_learning_rate`; quantiles that are not numbers.
 
     Example:
       >>> import jax.numpy as jnp
@@ -119,33 +122,35 @@ def measure(
     """
     learning_rate = _checks.number("learning_rate", learning_rate, hint=" For a schedule pass its value at this step.")
     eps, eps_in_sqrt = _checks.number("eps", eps), _checks.switch("eps_in_sqrt", eps_in_sqrt)
+    chosen = _quantiles(quantiles)
     _checks.inexact("params", params)
     for name, tree in (("gradients", gradients), ("updates", updates)):
         _checks.like(name, tree, "params", params)
     before, after = _by_path(gradients), _by_path(updates)
     rows = {path: _Row(before.get(path), after.get(path), p, None) for path, p in _by_path(params).items() if p.size}
     if not rows:
-        raise ValueError("`params` must have an element at least, got none.")
+        raise ValueError("`params` must have at least one element, got none.")
     for moment in _moments(state, decay):
         for path, second in _by_path(moment.second).items():
             if second.size:
                 rows[path] = _with_second(rows.get(path), second, f"`state/{moment.path}` at {path}")
 
     def numbers(rows):
-        return _numbers(rows, learning_rate, eps, eps_in_sqrt, jnp.asarray(quantiles))
+        return _numbers(rows, learning_rate, eps, eps_in_sqrt, chosen)
 
     return {"all": numbers(list(rows.values())), "leaves": {path: numbers([row]) for path, row in rows.items()}}
 
 
 def oscillation(previous: optax.Updates, updates: optax.Updates) -> dict[str, Any]:
-    r"""Measure how often, and how far, an update takes back the one before it.
+    r"""Measure how often, and how far, an update undoes the one before it.
 
     .. math::
         \text{reversed} = \frac{1}{n} \#\{i : u_i u'_i < 0\}, \qquad
         \text{undone} = \sum_{u_i u'_i < 0} \min(|u_i|, |u'_i|) \Big/ \sum_i |u_i|
 
-    where :math:`u` is the earlier update and :math:`u'` the later. Both are 1 if every element jumps back and forth, 0
-    if none turns. Under `jax.vmap` it takes the stacked updates of a run: `jax.vmap(oscillation)(u[:-1], u[1:])`.
+    where :math:`u` is the earlier update and :math:`u'` the later. Both are 1 if every element jumps back and forth,
+    and 0 if none changes its sign. Under `jax.vmap` it takes the stacked updates of a run:
+    `jax.vmap(oscillation)(u[:-1], u[1:])`.
 
     Args:
       previous: The update of the step before: a tree of real arrays.
@@ -171,7 +176,7 @@ def oscillation(previous: optax.Updates, updates: optax.Updates) -> dict[str, An
     before, after = _by_path(previous), _by_path(updates)
     pairs = {path: (before[path], after[path]) for path in before if path in after and before[path].size}
     if not pairs:
-        raise ValueError("`previous` must have an element at least, got none.")
+        raise ValueError("`previous` must have at least one element, got none.")
     if any(jnp.iscomplexobj(x) for pair in pairs.values() for x in pair):
         raise TypeError(
             "`previous` and `updates` must be real, got complex leaves: pass their real and imaginary parts."
@@ -180,9 +185,10 @@ def oscillation(previous: optax.Updates, updates: optax.Updates) -> dict[str, An
 
 
 def step_response(tx: optax.GradientTransformation, gradients: jax.typing.ArrayLike) -> jax.Array:
-    """Return the updates that an optimizer makes of gradients given in advance.
+    """Return the updates of an optimizer for gradients given in advance.
 
-    A step in them shows how it adapts: the first steps, the surge when gradients grow, the lull when they shrink.
+    Gradients whose size jumps show how the optimizer adapts: its updates are large at first and when gradients grow,
+    and small when gradients shrink.
 
     Args:
       tx: Any optax transformation.
@@ -192,8 +198,8 @@ def step_response(tx: optax.GradientTransformation, gradients: jax.typing.ArrayL
       The updates, like `gradients`.
 
     Raises:
-      ValueError: `gradients` is a scalar.
-      TypeError: `gradients` is not floating-point.
+      ValueError: `gradients` is a scalar or has no steps.
+      TypeError: `gradients` is not one floating-point array; `tx` is not a transformation.
 
     Example:
       >>> import jax.numpy as jnp
@@ -202,10 +208,9 @@ def step_response(tx: optax.GradientTransformation, gradients: jax.typing.ArrayL
       >>> [f"{update:.3f}" for update in updates]
       ['-2.000', '-1.512', '-1.315', '-1.983']
     """
+    _checks.transformation("tx", tx)
     _checks.inexact("gradients", gradients)
-    gradients = jnp.asarray(gradients)
-    if not gradients.shape:
-        raise ValueError("`gradients` must have shape (steps, ...), got a scalar.")
+    gradients = _one_array(gradients)
 
     def step(state, gradient):
         update, state = tx.update(gradient, state, jnp.zeros_like(gradient))
@@ -214,13 +219,43 @@ def step_response(tx: optax.GradientTransformation, gradients: jax.typing.ArrayL
     return jax.lax.scan(step, tx.init(jnp.zeros_like(gradients[0])), gradients)[1]
 
 
+def _one_array(gradients: Any) -> jax.Array:
+    """Return gradients as an array with the steps in front, or refuse a tree, a scalar and no steps."""
+    expected = "`gradients` must be an array of shape (steps, ...) with at least one step"
+    try:
+        array = jnp.asarray(() if gradients is None else gradients)
+    except (TypeError, ValueError):
+        raise TypeError(f"{expected}, got a {type(gradients).__name__}. Pass a tree's leaves one by one.") from None
+    if not array.shape:
+        raise ValueError(f"{expected}, got a scalar. Repeat it: numpy.full(steps, gradient).")
+    if not len(array):
+        raise ValueError(f"{expected}, got {'None' if gradients is None else f'shape {array.shape}'}.")
+    return array
+
+
+def _quantiles(quantiles: Any) -> jax.Array:
+    """Return the quantiles to take as an array, or refuse them; their values may be traced."""
+    expected = "`quantiles` must be a sequence of numbers in [0, 1], such as (0.05, 0.5, 0.95)"
+    try:
+        array = jnp.asarray(quantiles)
+    except (TypeError, ValueError):
+        raise TypeError(f"{expected}, got {quantiles!r}.") from None
+    if not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):
+        raise TypeError(f"{expected}, got {quantiles!r}.")
+    if array.ndim != 1 or not array.size:
+        raise ValueError(f"{expected}, got shape {array.shape}.")
+    if not isinstance(quantiles, jax.core.Tracer) and not all(0 <= q <= 1 for q in np.asarray(quantiles)):
+        raise ValueError(f"{expected}, got {quantiles!r}.")
+    return array
+
+
 class _Moment(NamedTuple):
     path: str
-    second: Any  # the mean square or the variance, bias corrected: what the update divides by, but for eps
+    second: Any  # the mean square or the variance, its bias corrected: the update divides by its root
 
 
 def _moments(state: Any, decay: Any) -> list[_Moment]:
-    """Find each second moment by name, and make of it what the update divides by, but for eps."""
+    """Find each second moment by name; correct its bias and center it where the update does."""
     found = []
     for key, entry in moments.entries(state):
         name, of = moments.second(entry), moments.of(entry)
@@ -244,21 +279,26 @@ def _moments(state: Any, decay: Any) -> list[_Moment]:
         found.append(_Moment(path, second))
     if not found:
         names = " or ".join(f"`{name}`" for name in moments.SECOND)
-        raise ValueError(f"`state` must have a field named {names} somewhere, got {jax.tree.structure(state)}.")
+        classes = ", ".join(dict.fromkeys(type(entry).__name__ for _, entry in moments.entries(state)))
+        raise ValueError(
+            f"`state` must have a field named {names} somewhere, got {classes or f'a {type(state).__name__}'}. Pass "
+            "what `update` returned."
+        )
     return found
 
 
 def _weight(decay: Any, count: Any) -> jax.Array:
-    """Return 1 - decay**count, by way of `1 - decay`, which loses nothing; before the first step as after it."""
+    """Return 1 - decay**count, computed from `1 - decay`, which is exact; before the first step the value after it."""
     return -jnp.expm1(jnp.maximum(count, 1) * jnp.log1p(-(1 - decay)))
 
 
 def _rate(learning_rate: Any, nu: Any, eps: Any, eps_in_sqrt: bool) -> jax.Array:
-    return learning_rate / root(nu, jnp.asarray(eps, nu.dtype), eps_in_sqrt)
+    eps = jnp.asarray(eps, nu.dtype)
+    return learning_rate / root(nu, Numbers(None, eps, floor_of(eps)), eps_in_sqrt)
 
 
 class _Row(NamedTuple):
-    """A leaf of every tree; what it has none of is None."""
+    """One leaf from each tree; None where that tree has no such leaf."""
 
     gradient: Any
     update: Any
@@ -266,15 +306,13 @@ class _Row(NamedTuple):
     second: Any
 
 
-def _with_second(row: _Row | None, second: Any, place: str) -> _Row:
+def _with_second(row: _Row | None, second: Any, where: str) -> _Row:
     if row is None:
-        raise ValueError(f"{place} has no leaf at its place in `params`. Pass the parameters that the state is of.")
+        raise ValueError(f"{where} has no leaf at the same path in `params`. Pass the parameters of this state.")
     if row.second is not None:
-        raise ValueError(
-            f"{place} is one of two second moments of that leaf. Pass the part of the state that you mean."
-        )
+        raise ValueError(f"{where} is one of two second moments of that leaf. Pass the part of the state to measure.")
     if second.shape != row.weight.shape:
-        raise ValueError(f"{place} has shape {second.shape}, but the parameter has shape {row.weight.shape}.")
+        raise ValueError(f"{where} has shape {second.shape}, but the parameter has shape {row.weight.shape}.")
     return row._replace(second=second)
 
 
@@ -296,7 +334,7 @@ def _numbers(rows: list[_Row], learning_rate: Any, eps: Any, eps_in_sqrt: bool, 
 
 
 def _rms(arrays: list[Any]) -> jax.Array:
-    """Return the root mean square of all elements, None counting as none; squares neither overflow nor vanish."""
+    """Return the root mean square of all elements, leaving out None; squares neither overflow nor vanish."""
     parts = [jnp.abs(x).astype(jnp.promote_types(jnp.abs(x).dtype, jnp.float32)) for x in arrays if x is not None]
     if not parts:
         return jnp.zeros(())

@@ -1,9 +1,11 @@
-"""Pictures: matplotlib Axes in, Axes out."""
+"""Figures: each function draws on matplotlib Axes and returns them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+
+__all__ = ["effective_learning_rates", "paths", "step_response", "sweep"]
 
 
 def paths(
@@ -17,15 +19,16 @@ def paths(
 
     Args:
       function: Maps two arrays of one shape, the parameters, to the function's values in that shape.
-      routes: A name for each path, and its points: an array of shape (steps, 2), the start first.
-      colors: A matplotlib color for each name; those not named follow the color-blind safe cycle.
-      ax: Where to draw; None makes a new figure.
+      routes: The points of each path by name: an array of shape (steps, 2), the start first.
+      colors: A matplotlib color for each name; the others take those of a color-blind safe cycle.
+      ax: The Axes to draw on; None makes a new figure.
 
     Returns:
-      The Axes drawn on.
+      The Axes.
 
     Raises:
-      ValueError: A route that is not of shape (steps, 2).
+      ValueError: No routes; a route that is not finite or not of shape (steps, 2).
+      TypeError: Arguments of another type, such as arrays without names.
       ImportError: matplotlib is not installed.
 
     Example:
@@ -35,21 +38,32 @@ def paths(
       >>> [text.get_text() for text in ax.get_legend().get_texts()]
       ['straight']
     """
-    points = {name: np.asarray(route, float) for name, route in routes.items()}
+    if not callable(function):
+        raise TypeError(f"`function` must be a function of two arrays, got {_kind(function)}.")
+    points = {
+        name: _numbers(f"`routes` at {name}", route, "(steps, 2)")
+        for name, route in _named("routes", routes, "the points of a path").items()
+    }
     for name, route in points.items():
-        if route.ndim != 2 or route.shape[1] != 2:
+        if route.ndim != 2 or route.shape[1] != 2 or not len(route):
             raise ValueError(f"`routes` at {name} must have shape (steps, 2), got {route.shape}.")
-    ax = _axes(ax)
+        if not np.isfinite(route).all():
+            step = np.argmin(np.isfinite(route).all(1))
+            raise ValueError(f"`routes` at {name} must be finite, got {route[step]} at step {step}. Cut it off there.")
+    colors = _colors(colors)
     everything = np.concatenate([*points.values(), np.zeros((1, 2))])
     low, high = everything.min(0), everything.max(0)
     margin = 0.15 * (high - low) + 1e-9
     x, y = (np.linspace(a - m, b + m, 200) for a, b, m in zip(low, high, margin, strict=True))
     grid = np.meshgrid(x, y)
     values = np.asarray(function(*grid), float)
+    if values.shape != grid[0].shape:
+        raise ValueError(f"`function` must return the shape of its arguments, {grid[0].shape}, got {values.shape}.")
+    ax = _axes(ax)
     levels = np.quantile(values, np.linspace(0.02, 0.98, 14) ** 2)
     ax.contour(*grid, values, levels=np.unique(levels), colors="0.75", linewidths=0.8, zorder=1)
     for i, (name, route) in enumerate(points.items()):
-        color = (colors or {}).get(name, _CYCLE[i % len(_CYCLE)])
+        color = colors.get(name, _CYCLE[i % len(_CYCLE)])
         ax.plot(*route.T, "o-", color=color, label=name, markersize=3, linewidth=1.5, zorder=2 + i)
     lowest = np.unravel_index(np.argmin(values), values.shape)
     ax.plot(grid[0][lowest], grid[1][lowest], "*", color="0.4", markersize=10, zorder=1)
@@ -59,21 +73,22 @@ def paths(
 
 
 def sweep(sweeps: Any, *, colors: Mapping[str, str] | None = None, ax: Any = None) -> Any:
-    """Draw the final loss against the learning rate, with what is best, suggested, and no longer stable.
+    """Draw the final loss against the learning rate, with the suggested rate and the edge of stability.
 
-    A line is the mean over seeds, its band their range; a cross, at the top, a rate at which some run diverged; the
-    dashed upright the edge of stability; the star the suggested rate.
+    A line is the mean over seeds and its band their range. A cross at the top marks a rate at which a run diverged, the
+    dashed vertical line the largest stable rate, and the star the suggested rate.
 
     Args:
-      sweeps: A `rmsprop_optax.sweep.Sweep`, or a name for each of several.
-      colors: A matplotlib color for each name; those not named follow the color-blind safe cycle.
-      ax: Where to draw; None makes a new figure.
+      sweeps: A `rmsprop_optax.sweep.Sweep`, or several by name.
+      colors: A matplotlib color for each name; the others take those of a color-blind safe cycle.
+      ax: The Axes to draw on; None makes a new figure.
 
     Returns:
-      The Axes drawn on; its scales are logarithmic, but for losses that are not positive.
+      The Axes, with logarithmic axes; the y-axis is linear if a loss is not positive.
 
     Raises:
-      ValueError: No sweep, or one whose every rate diverged.
+      ValueError: No sweeps; a sweep in which every rate diverged.
+      TypeError: Something that is not a sweep.
       ImportError: matplotlib is not installed.
 
     Example:
@@ -86,25 +101,34 @@ def sweep(sweeps: Any, *, colors: Mapping[str, str] | None = None, ax: Any = Non
       >>> ax.get_xscale(), ax.get_yscale()
       ('log', 'log')
     """
-    named = sweeps if isinstance(sweeps, Mapping) else {"": sweeps}
-    if not named or any(run.best is None for run in named.values()):
-        raise ValueError(f"`sweeps` must have a rate that did not diverge in each, got {sweeps!r}.")
-    ax = _axes(ax)
+    named = {"": sweeps} if _is_sweep(sweeps) else _named("sweeps", sweeps, "a `sweep.Sweep`, or such a sweep")
+    for name, run in named.items():
+        if not _is_sweep(run):
+            raise TypeError(
+                f"`sweeps` at {name} must be a `sweep.Sweep`, as `sweep.learning_rates` returns it, got {_kind(run)}."
+            )
+        if run.best is None:
+            where = f"`sweeps` at {name}" if name else "`sweeps`"
+            smallest = f"the smallest, {run.learning_rates[0]:.3g}, did too. Sweep smaller ones."
+            raise ValueError(f"{where} must have a rate that did not diverge, but {smallest}")
+    colors, ax = _colors(colors), _axes(ax)
     positive = all((np.asarray(run.final) > 0).all() for run in named.values())
     to, back = (np.log, np.exp) if positive else (np.asarray, np.asarray)
     for i, (name, run) in enumerate(named.items()):
-        color = (colors or {}).get(name, _CYCLE[i % len(_CYCLE)])
+        color = colors.get(name, _CYCLE[i % len(_CYCLE)])
         rates, final = np.asarray(run.learning_rates), np.asarray(run.final).reshape(len(run.learning_rates), -1)
-        held = np.isfinite(final).all(1)
-        shown = np.where(held[:, None], final, np.nan)
+        finite = np.isfinite(final).all(1)
+        shown = np.where(finite[:, None], final, np.nan)
         ax.plot(rates, shown.mean(1), "o-", color=color, label=name or None, markersize=3.5, linewidth=1.6, zorder=3)
         ax.fill_between(rates, shown.min(1), shown.max(1), color=color, alpha=0.18, linewidth=0, zorder=1)
         top = ax.get_xaxis_transform()
-        ax.plot(rates[~held], np.full((~held).sum(), 0.97 - 0.04 * i), "x", color=color, markersize=5, transform=top)
+        ax.plot(
+            rates[~finite], np.full((~finite).sum(), 0.97 - 0.04 * i), "x", color=color, markersize=5, transform=top
+        )
         if run.edge is not None:
             ax.axvline(run.edge, color=color, linestyle=(3.5 * i, (4, 3)), linewidth=1, zorder=2)  # two, side by side
             rate = run.suggest().learning_rate
-            height = back(np.interp(np.log(rate), np.log(rates[held]), to(shown[held].mean(1))))
+            height = back(np.interp(np.log(rate), np.log(rates[finite]), to(shown[finite].mean(1))))
             ax.plot(rate, height, "*", color=color, markeredgecolor="white", markersize=14, zorder=4)
     ax.set(xscale="log", yscale="log" if positive else "linear", xlabel="learning rate", ylabel="final loss")
     low, high = to(ax.get_ylim())
@@ -119,20 +143,21 @@ def effective_learning_rates(
 ) -> Any:
     """Draw how widely the effective learning rates spread over the elements, and how they change over training.
 
-    A line is the middle quantile, its band reaches from the first to the last.
+    A line is the middle quantile, and its band reaches from the first to the last.
 
     Args:
-      quantiles: A name, of a leaf say, and its quantiles: shape (steps, quantiles), ascending along each row. That is
-        how `diagnostics.measure` gives them, stacked over steps.
+      quantiles: Quantiles by name, such as the name of a leaf: shape (steps, quantiles), ascending in each row. Stack
+        those that `diagnostics.measure` returns at each step.
       steps: The number of each step, shape (steps,); None counts from 1.
-      colors: A matplotlib color for each name; those not named follow the color-blind safe cycle.
-      ax: Where to draw; None makes a new figure.
+      colors: A matplotlib color for each name; the others take those of a color-blind safe cycle.
+      ax: The Axes to draw on; None makes a new figure.
 
     Returns:
-      The Axes drawn on, its upright scale logarithmic.
+      The Axes, with a logarithmic y-axis.
 
     Raises:
-      ValueError: Quantiles that are not of shape (steps, quantiles), or `steps` of another length.
+      ValueError: No quantiles; quantiles that are not of shape (steps, quantiles); `steps` of another length.
+      TypeError: Arguments of another type, such as arrays without names.
       ImportError: matplotlib is not installed.
 
     Example:
@@ -142,19 +167,25 @@ def effective_learning_rates(
       >>> ax.get_ylabel()
       'effective learning rate'
     """
-    bands = {name: np.asarray(values, float) for name, values in quantiles.items()}
+    bands = {
+        name: _numbers(f"`quantiles` at {name}", values, "(steps, quantiles)")
+        for name, values in _named("quantiles", quantiles, "quantiles").items()
+    }
+    x = None if steps is None else _numbers("`steps`", steps, "(steps,)")
     for name, band in bands.items():
-        if band.ndim != 2 or (steps is not None and np.shape(steps) != band.shape[:1]):
+        if band.ndim != 2 or not band.size:
+            raise ValueError(f"`quantiles` at {name} must have shape (steps, quantiles), got {band.shape}.")
+        if x is not None and x.shape != band.shape[:1]:
             raise ValueError(
-                f"`quantiles` at {name} must have shape (steps, quantiles), as many steps as `steps`, got {band.shape}."
+                f"`steps` must have shape ({len(band)},), one for each step of `quantiles` at {name}, got {x.shape}."
             )
-    ax = _axes(ax)
+    colors, ax = _colors(colors), _axes(ax)
     for i, (name, band) in enumerate(bands.items()):
-        color = (colors or {}).get(name, _CYCLE[i % len(_CYCLE)])
-        x = np.arange(1, len(band) + 1) if steps is None else np.asarray(steps)
-        ax.plot(x, band[:, band.shape[1] // 2], color=color, label=name, linewidth=1.6, zorder=3)
-        ax.plot(x, band[:, [0, -1]], color=color, linewidth=0.5, zorder=2)
-        ax.fill_between(x, band[:, 0], band[:, -1], color=color, alpha=0.18, linewidth=0, zorder=1)
+        color = colors.get(name, _CYCLE[i % len(_CYCLE)])
+        at = np.arange(1, len(band) + 1) if x is None else x
+        ax.plot(at, band[:, band.shape[1] // 2], color=color, label=name, linewidth=1.6, zorder=3)
+        ax.plot(at, band[:, [0, -1]], color=color, linewidth=0.5, zorder=2)
+        ax.fill_between(at, band[:, 0], band[:, -1], color=color, alpha=0.18, linewidth=0, zorder=1)
     ax.set(yscale="log", xlabel="step", ylabel="effective learning rate")
     ax.legend(loc="best")
     return ax
@@ -163,19 +194,20 @@ def effective_learning_rates(
 def step_response(
     responses: Mapping[str, Any], *, gradients: Any = None, colors: Mapping[str, str] | None = None, ax: Any = None
 ) -> Any:
-    """Draw the sizes of the steps that optimizers make of one sequence of gradients.
+    """Draw the sizes of optimizers' updates for one sequence of gradients.
 
     Args:
-      responses: A name for each optimizer, and its updates: shape (steps,), as `diagnostics.step_response` gives them.
-      gradients: The gradients they answer, shape (steps,), drawn grey in the background; None leaves them out.
-      colors: A matplotlib color for each name; those not named follow the color-blind safe cycle.
-      ax: Where to draw; None makes a new figure.
+      responses: Updates by the name of their optimizer: shape (steps,), as `diagnostics.step_response` returns them.
+      gradients: The gradients, shape (steps,), drawn in gray behind the updates; None leaves them out.
+      colors: A matplotlib color for each name; the others take those of a color-blind safe cycle.
+      ax: The Axes to draw on; None makes a new figure.
 
     Returns:
-      The Axes drawn on, its upright scale logarithmic.
+      The Axes, with a logarithmic y-axis.
 
     Raises:
-      ValueError: Responses or gradients that are not of shape (steps,).
+      ValueError: No responses; responses or gradients that are not of shape (steps,).
+      TypeError: Arguments of another type, such as arrays without names.
       ImportError: matplotlib is not installed.
 
     Example:
@@ -186,17 +218,19 @@ def step_response(
       >>> ax.get_ylabel()
       'size of the step'
     """
-    series = {name: np.abs(np.asarray(response, float)) for name, response in responses.items()}
-    size = None if gradients is None else np.abs(np.asarray(gradients, float))
-    for name, values in (series if size is None else series | {"gradients": size}).items():
-        if values.ndim != 1:
-            raise ValueError(f"`responses` at {name} must have shape (steps,), got {values.shape}.")
-    ax = _axes(ax)
+    named = {f"`responses` at {name}": values for name, values in _named("responses", responses, "updates").items()}
+    given = named if gradients is None else named | {"`gradients`": gradients}
+    sizes = [np.abs(_numbers(where, values, "(steps,)")) for where, values in given.items()]
+    for where, values in zip(given, sizes, strict=True):
+        if values.ndim != 1 or not len(values):
+            raise ValueError(f"{where} must have shape (steps,), got {values.shape}.")
+    series, size = dict(zip(responses, sizes, strict=False)), None if gradients is None else sizes[-1]
+    colors, ax = _colors(colors), _axes(ax)
     if size is not None:
         x = np.arange(1, len(size) + 1)
         ax.step(x, size, where="mid", color="0.7", linewidth=3, label="gradient", zorder=1)
     for i, (name, values) in enumerate(series.items()):
-        color = (colors or {}).get(name, _CYCLE[i % len(_CYCLE)])
+        color = colors.get(name, _CYCLE[i % len(_CYCLE)])
         x = np.arange(1, len(values) + 1)
         ax.plot(x, values, "o-", color=color, label=name, markersize=2.5, linewidth=1.5, zorder=2 + i)
     ax.set(yscale="log", xlabel="step", ylabel="size of the step")
@@ -204,11 +238,51 @@ def step_response(
     return ax
 
 
-# Okabe and Ito's palette, told apart with any kind of color vision.
+# Okabe and Ito's palette: its colors can be told apart with any kind of color vision.
 _CYCLE = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
+def _named(argument: str, value: Any, what: str) -> Mapping[str, Any]:
+    """Return what to draw by name, or refuse a value without names and an empty dict."""
+    if not isinstance(value, Mapping):
+        raise TypeError(
+            f"`{argument}` must be a dict from a name to {what}, got {_kind(value)}. Name it: {{'RMSprop': ...}}."
+        )
+    if not value:
+        raise ValueError(f"`{argument}` must have at least one name, got an empty dict: there is nothing to draw.")
+    return value
+
+
+def _numbers(where: str, value: Any, shape: str) -> np.ndarray:
+    """Return numbers as an array of floats, complex ones as their magnitudes, or refuse the value."""
+    try:
+        array = np.asarray(value)
+        numbers = (np.abs(array) if np.iscomplexobj(array) else array).astype(float)
+    except (TypeError, ValueError):
+        raise TypeError(f"{where} must be an array of numbers of shape {shape}, got {_kind(value)}.") from None
+    if value is None or array.dtype.kind in "US":
+        raise TypeError(f"{where} must be an array of numbers of shape {shape}, got {_kind(value)}.")
+    return numbers
+
+
+def _kind(value: Any) -> str:
+    """Describe a value by its type: an array can be too large to print."""
+    return repr(value) if value is None or isinstance(value, str | int | float) else f"a {type(value).__name__}"
+
+
+def _is_sweep(run: Any) -> bool:
+    return hasattr(run, "learning_rates") and hasattr(run, "suggest")
+
+
+def _colors(colors: Any) -> Mapping[str, str]:
+    if not (colors is None or isinstance(colors, Mapping)):
+        raise TypeError(f"`colors` must be a dict from a name to a color, got {_kind(colors)}.")
+    return colors or {}
+
+
 def _axes(ax: Any) -> Any:
+    if ax is not None and not hasattr(ax, "get_xaxis_transform"):
+        raise TypeError(f"`ax` must be the Axes to draw on, got {_kind(ax)}. `figure, ax = plt.subplots()` makes one.")
     if ax is not None:
         return ax
     try:

@@ -123,7 +123,7 @@ def scale_by_rms(
         old = moments.of(state)
         check_updates(updates, old)
         numbers = functools.partial(rule.numbers, next_count(state))
-        u, new = map_leaves(_scale, updates, old, numbers, rule.structure)
+        u, new = map_leaves(_scale, updates, old, numbers, rule.eps_in_sqrt)
         return u, advanced(state, new)
 
     return optax.GradientTransformationExtraArgs(rule.init, update_fn)
@@ -178,53 +178,49 @@ class Rule(NamedTuple):
     def numbers(self, count: Any, dtype: Any, **more: Any) -> "Numbers":
         """Return the numbers of one step. 1 - decay comes before the cast: 0.9999999 is 1 in float32."""
         one_minus_decay, eps = jnp.asarray(1 - self.decay, dtype), jnp.asarray(self.eps, dtype)
-        if count is None:
-            return Numbers(one_minus_decay, eps, **more)
-        correction = 1 / -jnp.expm1(count.astype(dtype) * jnp.log1p(-one_minus_decay))
-        return Numbers(one_minus_decay, eps, correction, **more)
-
-    @property
-    def structure(self) -> "Structure":
-        positive = self.eps_in_sqrt and isinstance(self.eps, float) and self.eps >= float(jnp.finfo(jnp.float32).tiny)
-        return Structure(self.eps_in_sqrt, positive)
-
-
-class Structure(NamedTuple):
-    """What the rule is compiled for."""
-
-    eps_in_sqrt: bool
-    positive: bool  # whether eps keeps what is under the root above 0
+        eps_is_enough = self.eps_in_sqrt and isinstance(self.eps, float) and self.eps >= jnp.finfo(jnp.float32).tiny
+        more["floor"] = None if eps_is_enough else floor_of(eps)
+        if self.centered:
+            decay = 1 - one_minus_decay
+            more["over_decay"] = jnp.where(decay > 0, one_minus_decay / decay, 0)  # one value alone has no variance
+        if count is not None:
+            more["correction"] = 1 / -jnp.expm1(count.astype(dtype) * jnp.log1p(-one_minus_decay))
+        return Numbers(one_minus_decay, eps, **more)
 
 
 class Numbers(NamedTuple):
-    """The numbers of one step, each a scalar in the precision of a leaf; the last four are None where not in use."""
+    """The numbers of one step, each a scalar in the precision of a leaf; from the third on None where not in use."""
 
     one_minus_decay: Any
     eps: Any
+    floor: Any = None  # what stands in for less than the smallest normal number under the root
+    over_decay: Any = None  # (1 - decay) / decay
     correction: Any = None  # 1 / (1 - decay**count)
-    rate: Any = None
+    minus_rate: Any = None
     momentum: Any = None
     weight_decay: Any = None
 
 
-def scaled(g: jax.Array, old: dict[str, jax.Array], n: Numbers, s: Structure) -> tuple[jax.Array, dict[str, jax.Array]]:
+def scaled(
+    g: jax.Array, old: dict[str, jax.Array], n: Numbers, eps_in_sqrt: bool
+) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Apply the rule to one leaf, in the precision of its moments: return the scaled gradient and the new moments."""
     g = _parts(_bounded, g)
     if "variance" in old:
         mu = _parts(lambda m, x: m + n.one_minus_decay * (x - m), old["mu"], g)
-        variance = _decayed(old["variance"], n) + _over_decay(n) * _square(g - mu)
-        denominator = root(variance, n.eps, *s)
+        variance = _decayed(old["variance"], n) + n.over_decay * _square(g - mu)
+        denominator = root(variance, n, eps_in_sqrt)
         u = _parts(lambda x: _bounded(x / denominator), g)  # a variance may be far below the squared gradient
         return u, {"variance": variance, "mu": mu}
     nu = _decayed(old["nu"], n) + n.one_minus_decay * _square(g)
     corrected = nu if n.correction is None else nu * n.correction
-    denominator = root(corrected, n.eps, *s)
+    denominator = root(corrected, n, eps_in_sqrt)
     return _parts(lambda x: x / denominator, g), {"nu": nu}
 
 
-def _scale(g, old, param, n, structure):
+def _scale(g, old, param, n, eps_in_sqrt):
     del param
-    return scaled(g, old, n, structure)
+    return scaled(g, old, n, eps_in_sqrt)
 
 
 def map_leaves(
@@ -290,22 +286,32 @@ def advanced(entry: Any, new: dict[str, Any]) -> Any:
     return after
 
 
-def root(s: jax.Array, eps: jax.Array, eps_in_sqrt: bool, positive: bool = False) -> jax.Array:
-    """Return sqrt(s + eps), or sqrt(s) + eps: never 0, even if eps is, unless `positive` says that it can't be."""
-    s = s + eps if eps_in_sqrt else s
-    if not positive:  # the root of 0 has no derivative, and the gradient that left so little is 0 or next to it
-        tiny = jnp.finfo(s.dtype).tiny
-        s = jnp.where(s >= tiny, s, jnp.where(eps > 0, tiny, 1))
-    return jnp.sqrt(s) if eps_in_sqrt else jnp.sqrt(s) + eps
+def root(s: jax.Array, n: Numbers, eps_in_sqrt: bool) -> jax.Array:
+    """Return sqrt(s + eps), or sqrt(s) + eps: never 0, even if eps is.
+
+    The root of 0 has no derivative, so less than the smallest normal number is replaced before the root: the gradient
+    that left so little is 0 or next to it.
+    """
+    s = s + n.eps if eps_in_sqrt else s
+    if n.floor is not None:
+        s = jax.lax.select(s >= jnp.finfo(s.dtype).tiny, s, jnp.full_like(s, n.floor))
+    return jnp.sqrt(s) if eps_in_sqrt else jnp.sqrt(s) + n.eps
+
+
+def floor_of(eps: jax.Array) -> jax.Array:
+    """Return what stands in for less than the smallest normal number: that number, or 1 if eps is 0."""
+    return jnp.where(eps > 0, jnp.finfo(eps.dtype).tiny, 1)
 
 
 def _precise(x, dtype):
     """Cast to the precision of a real dtype; complex numbers stay complex."""
-    return _parts(lambda part: part.astype(dtype), jnp.asarray(x))
+    return _parts(lambda part: part.astype(dtype), x)
 
 
 def saturate(x: jax.Array, dtype: Any) -> jax.Array:
     """Cast to a dtype; what is too large for it becomes its largest value."""
+    if x.dtype == dtype:
+        return x
     if jnp.iscomplexobj(x):
         part = jnp.finfo(dtype).dtype
         return jax.lax.complex(saturate(x.real, part), saturate(x.imag, part))
@@ -328,12 +334,6 @@ def _bounded(x):
 def _decayed(x, n):
     """Return decay * x. In float32 decay and 1 - decay do not sum to 1, and their sum is the average's gain."""
     return x - n.one_minus_decay * x
-
-
-def _over_decay(n):
-    """Return (1 - decay) / decay, and 0 for decay 0, where the variance of one value is 0."""
-    decay = 1 - n.one_minus_decay
-    return jnp.where(decay > 0, n.one_minus_decay / decay, 0)
 
 
 def _square(x):

@@ -1,17 +1,20 @@
-"""Eight devices, a run's cache of compiled programs, the same examples each time, today's names in the oldest jax."""
+"""Eight devices, compiled programs that outlast a run, the same examples each time, today's names in the oldest jax."""
 
-import atexit
+import importlib.metadata
 import os
+import pathlib
+import platform
 import shutil
-import tempfile
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # a run's processes share what they compile
-    folder = tempfile.mkdtemp()
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # set here, it is that of the other processes and runs, too
+    versions = (importlib.metadata.version(name) for name in ("jax", "jaxlib"))
+    folder = pathlib.Path(__file__).parent.parent / ".cache" / "jax" / "-".join([*versions, platform.node()])
+    if folder.exists() and sum(file.stat().st_size for file in folder.iterdir()) > 1e9:
+        shutil.rmtree(folder)  # jax removes nothing
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
@@ -21,6 +24,12 @@ import jax
 hypothesis.settings.register_profile("same", derandomize=True, max_examples=40, deadline=None)
 hypothesis.settings.register_profile("search", max_examples=1000, deadline=None)
 hypothesis.settings.load_profile("same")
+
+
+def pytest_configure(config):
+    """Let an entry that an interrupted run left half written be a program to compile, and no error."""
+    config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent compilation cache:UserWarning")
+
 
 collect_ignore_glob = ["benchmarks/*.py", "recorded/*/*.py"]  # scripts, whose doctests nobody wrote
 

@@ -30,7 +30,11 @@ def test_the_first_nine_arguments_are_optax_s_in_order_and_with_its_defaults():
     assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in ours[9:])
 
 
-@pytest.mark.parametrize("options", OF_OPTAX, ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param(o, marks=[pytest.mark.full] if o["initial_scale"] else []) for o in OF_OPTAX],
+    ids=str,
+)
 @pytest.mark.parametrize(
     "rate",
     [

@@ -1,151 +1,129 @@
 """The package is a short spine with satellites: which file may import which, how long files are, what import loads.
 
-And no test imports a test: what two of them need is in tests/kit.
+docs/design.md shows the files and the imports, and is read here. No test imports a test: what two of them need is in
+tests/kit.
 """
 
 import ast
+import collections
+import graphlib
+import importlib
+import inspect
 import os
 import pathlib
+import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
+import rmsprop_optax
 from rmsprop_optax import dialects
 
 TESTS = pathlib.Path(__file__).parent
 PACKAGE = TESTS.parent / "rmsprop_optax"
-FILES = {path.relative_to(PACKAGE).as_posix().removesuffix(".py"): path for path in PACKAGE.rglob("*.py")}
-DIALECTS = {key for key, row in dialects.ROWS.items() if row.function}  # a file each, named by its key
-ROW = {"alias", "dialects.row"}  # what a row is made of
-SOURCE = {  # what another framework's files are read with
-    "checkpoint.converting",
-    "checkpoint.filling",
-    "checkpoint.hyperparameters",
-    "checkpoint.statistics",
-    "dialects",
-}
-ARROWS = {
-    "__init__": {
-        "alias",
-        "checkpoint",
-        "compression",
-        "diagnostics",
-        "dialects",
-        "plots",
-        "recipes",
-        "sharding",
-        "sweep",
-        "transform",
-    },
-    "alias": {"_checks", "_value", "moments", "transform"},
-    "transform": {"_checks", "_value", "moments"},
-    "moments": set(),
-    "dialects/__init__": {
-        "alias",
-        "dialects",
-        "dialects.row",
-        *(f"dialects.{name}" for name in DIALECTS),
-    },
-    **{f"dialects/{name}": {"_checks", "_value", "dialects._assembly", "dialects.clipping"} | ROW for name in DIALECTS},
-    "dialects/without_function": {"dialects"} | ROW,
-    "dialects/row": {"alias"},
-    "dialects/_assembly": {"_checks", "alias", "dialects.clipping", "dialects.complex_numbers", "dialects.row"},
-    "dialects/clipping": {"_checks", "transform"},
-    "dialects/complex_numbers": {"_checks", "moments"},
-    "checkpoint/__init__": {
-        "checkpoint.adapting",
-        "checkpoint.keras",
-        "checkpoint.optax",
-        "checkpoint.previewing",
-        "checkpoint.restoring",
-        "checkpoint.tf1",
-        "checkpoint.torch",
-    },
-    "checkpoint/contents": {"moments", "transform"},
-    "checkpoint/filling": {"checkpoint.contents", "moments"},
-    "checkpoint/restoring": {"_checks", "moments", "checkpoint.contents", "checkpoint.filling"},
-    "checkpoint/adapting": {
-        "_checks",
-        "moments",
-        "checkpoint.contents",
-        "checkpoint.filling",
-        "checkpoint.variance",
-    },
-    "checkpoint/previewing": {"_checks", "checkpoint.adapting", "checkpoint.contents"},
-    "checkpoint/optax": {
-        "_checks",
-        "checkpoint.adapting",
-        "checkpoint.contents",
-        "checkpoint.filling",
-        "checkpoint.variance",
-    },
-    "checkpoint/torch": SOURCE | {"checkpoint.contents", "checkpoint.variance"},
-    "checkpoint/keras": SOURCE,
-    "checkpoint/tf1": SOURCE - {"dialects"},
-    "checkpoint/statistics": {"checkpoint.converting", "checkpoint.variance"},
-    "checkpoint/converting": {"checkpoint.contents"},
-    "checkpoint/hyperparameters": {"dialects"},
-    "checkpoint/variance": set(),
-    "recipes/__init__": {"recipes.agents", "recipes.networks"},
-    "recipes/agents": {"_checks", "_value", "dialects", "dialects.clipping", "recipes._schedules"},
-    "recipes/networks": {
-        "_checks",
-        "_value",
-        "alias",
-        "dialects",
-        "dialects.clipping",
-        "dialects.complex_numbers",
-        "recipes._schedules",
-    },
-    "recipes/_schedules": {"_checks"},
-    "compression/__init__": {
-        "compression.codecs",
-        "compression.compressed_moments",
-        "compression.master_weights",
-    },
-    "compression/compressed_moments": {"_checks", "_value", "compression.codecs", "moments"},
-    "compression/master_weights": {"_checks", "_value", "compression.codecs", "moments"},
-    "compression/codecs": set(),
-    "_checks": set(),
-    "_value": set(),
-    "diagnostics": {"_checks", "moments", "transform"},
-    "plots": set(),
-    "runs": set(),
-    "sharding": {"_checks", "moments"},
-    "sweep": {"_checks", "runs"},
-}
-LAZY = {"moments": {"jax"}, "plots": {"matplotlib"}, "sweep": {"tqdm"}}
+PAGE = (TESTS.parent / "docs" / "design.md").read_text()
+LAZY = {"checkpoint/sb3": {"torch"}, "moments": {"jax"}, "plots": {"matplotlib"}, "sweep/sweeping": {"tqdm"}}
+
+
+def name_of(path):
+    """Name a file as docs/design.md does: `dialects/torch`; a folder is its `__init__.py`."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return "/".join(parts[:-1] if parts[-1] == "__init__" else parts) or PACKAGE.name
+
+
+FILES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def imports(path):
-    """Return this package's modules and the other packages that a file imports: at its top, and inside functions."""
+    """Return the files of this package, and the other packages, that a file imports at its top and in functions."""
     ours, top, lazy = set(), set(), set()
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             module = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
-            if module == "rmsprop_optax":
-                ours |= {alias.name for alias in node.names}
-            elif module == "rmsprop_optax.checkpoint":
-                ours |= {f"checkpoint.{alias.name}" for alias in node.names}
-            elif module.startswith("rmsprop_optax."):
-                ours.add(module.removeprefix("rmsprop_optax."))
+            package, *folders = module.split(".")
+            if package == PACKAGE.name:
+                files = ["/".join([*folders, alias.name]) for alias in node.names]
+                ours |= {file if file in FILES else "/".join(folders) for file in files}
             else:
-                (top if node in tree.body else lazy).add(module.split(".")[0])
+                (top if node in tree.body else lazy).add(package)
     return ours, top, lazy
 
 
-def test_every_file_is_on_the_map():
-    assert set(FILES) == set(ARROWS)
+def block(kind):
+    """Return the lines of a block of docs/design.md."""
+    return re.search(rf"^```{kind}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[1].splitlines()
+
+
+def shown(name):
+    """Name a file on the page, where the files of frameworks stand together."""
+    row = dialects.ROWS.get(name.removeprefix("dialects/")) if name.startswith("dialects/") else None
+    return "dialects/FRAMEWORK" if row is not None and row.function else name
+
+
+def arrows():
+    """Return a line for each file, or group of files, and what it imports."""
+    found = collections.defaultdict(set)
+    for name, path in FILES.items():
+        found[shown(name)] |= {shown(other) for other in imports(path)[0]}
+    return {" ".join([f"{name}:", *sorted(others)]) for name, others in found.items()}
+
+
+def tree_on_the_page():
+    """Return the files of the tree, each with what is said about it."""
+    said, folders = {}, []
+    for line in block("tree"):
+        indent, name, text = re.fullmatch(r"( *)(\S+)(.*)", line).groups()
+        folders = [*folders[: len(indent) // 2], name.rstrip("/")]
+        said["/".join(folders[1:]).removesuffix(".py") or PACKAGE.name] = text.strip()
+    return said
+
+
+def test_the_page_s_tree_has_every_file_and_says_what_it_is_for():
+    said = tree_on_the_page()
+    files = {shown(name) for name in FILES}
+    missing, gone = sorted(files - said.keys()), sorted(said.keys() - files)
+    assert (missing, gone) == ([], []), f"the tree in docs/design.md lacks {missing} and has {gone}, which don't exist"
+    assert [name for name, text in said.items() if not text] == []
+
+
+def test_the_page_s_arrows_are_the_imports_of_the_code():
+    here, there = arrows(), set(block("arrows"))
+    wrong, right = "\n".join(sorted(there - here)), "\n".join(sorted(here - there))
+    assert here == there, f"docs/design.md has the arrows\n{wrong}\nand the code has\n{right}"
+
+
+def test_imports_go_one_way():
+    graph = {name: imports(path)[0] for name, path in FILES.items()}
+    assert {*graphlib.TopologicalSorter(graph).static_order()} == {*FILES}  # raises where there is a circle
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_imports_follow_the_arrows(name):
-    ours, top, lazy = imports(FILES[name])
-    assert ours <= ARROWS[name]
+def test_a_file_imports_few_other_packages(name):
+    _, top, lazy = imports(FILES[name])
     assert top - set(sys.stdlib_module_names) <= {"jax", "optax", "chex", "numpy"}
     assert lazy <= LAZY.get(name, set())
+
+
+PUBLIC = [name for name in FILES if not re.search("(^|/)_", name)]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_file_lists_its_names_in_order(name):
+    module = (
+        rmsprop_optax if name == PACKAGE.name else importlib.import_module(f".{name.replace('/', '.')}", PACKAGE.name)
+    )
+    assert module.__all__ == sorted(module.__all__, key=lambda n: (not n.isupper(), not n[0].isupper(), n))
+    assert [n for n in module.__all__ if not hasattr(module, n)] == []
+
+
+def test_what_is_at_the_top_is_public_or_has_an_underscore():
+    exported = [getattr(rmsprop_optax, name) for name in rmsprop_optax.__all__]
+    homes = {(thing.__name__ if inspect.ismodule(thing) else thing.__module__).split(".")[1] for thing in exported}
+    top = {name.partition("/")[0] for name in PUBLIC} - {PACKAGE.name}
+    assert top - homes == {"moments"}  # the names on which all parts agree
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -176,3 +154,11 @@ def test_importing_the_package_leaves_the_devices_alone():
     code = "import jax, rmsprop_optax; jax.config.update('jax_num_cpu_devices', 3); assert jax.device_count('cpu') == 3"
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+def test_the_version_stands_in_one_place_and_is_the_newest_of_the_changes():
+    project = tomllib.loads((TESTS.parent / "pyproject.toml").read_text())
+    assert "version" in project["project"]["dynamic"]
+    assert project["tool"]["hatch"]["version"]["path"] == "rmsprop_optax/__init__.py"
+    newest = re.search(r"^## (\S+)", (TESTS.parent / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
+    assert rmsprop_optax.__version__ == newest

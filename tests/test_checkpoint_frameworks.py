@@ -5,6 +5,7 @@ recorded trajectories, and with PyTorch itself where it is installed.
 """
 
 import copy
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -17,18 +18,47 @@ from kit.replaying import difference, in_our_terms, replay, state_difference
 
 from rmsprop_optax import checkpoint, dialects, rmsprop
 
-RUNS = [run for library in ("torch", "timm", "sb3", "keras3", "tf1") for run in library_states.runs(library)]
 TOLERANCE = {"f": 2e-6, "d": 1e-12, "F": 2e-6, "D": 1e-12}
+
+
+def read_keras(run, tx):
+    variables = dict(run.state["variables"])
+    return checkpoint.from_keras(variables, run.state["names"], config=run.state["config"], tx=tx)
+
+
+def read_tf1(run, tx):
+    return checkpoint.from_tf1(run.state, tx=tx)
+
+
+def read_torch(run, tx):
+    return checkpoint.from_torch(run.state, names=list(run.case.params), tx=tx)
+
+
+SOURCES = {  # the libraries whose recorded states a function reads, and how their users call it
+    "from_keras": (("keras3",), read_keras),
+    "from_tf1": (("tf1",), read_tf1),
+    "from_torch": (("torch", "timm", "sb3"), read_torch),
+}
+READ = {library: read for libraries, read in SOURCES.values() for library in libraries}
+RUNS = [run for library in READ for run in library_states.runs(library)]
 
 
 def moments_of(run, tx):
     """Read a recorded state as its library's user would."""
-    if run.case.library == "keras3":
-        variables = dict(run.state["variables"])
-        return checkpoint.from_keras(variables, run.state["names"], config=run.state["config"], tx=tx)
-    if run.case.library == "tf1":
-        return checkpoint.from_tf1(run.state, tx=tx)
-    return checkpoint.from_torch(run.state, names=list(run.case.params), tx=tx)
+    return READ[run.case.library](run, tx)
+
+
+def test_every_source_reads_recorded_states_and_is_on_the_page():
+    public = {name for name in checkpoint.__all__ if name.startswith("from_")}
+    elsewhere = {
+        "from_optax": "test_checkpoint_options.py",  # which runs optax itself
+        "from_sb3": "test_checkpoint_files_of_trainers.py",
+    }
+    assert public - elsewhere.keys() == SOURCES.keys()
+    for name, file in elsewhere.items():
+        assert f"checkpoint.{name}(" in (pathlib.Path(__file__).parent / file).read_text()
+    page = (pathlib.Path(__file__).parent.parent / "docs" / "checkpoints.md").read_text()
+    assert [name for name in sorted(public) if f"checkpoint.{name}(" not in page] == []
 
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.id)
@@ -225,10 +255,11 @@ def test_keras_variables_are_read_by_path_in_order_and_by_number():
 def test_a_file_of_keras_is_read_with_h5py(suffix):
     h5py, zipfile = pytest.importorskip("h5py"), pytest.importorskip("zipfile")
     file = library_states.FOLDER / f"model.{suffix}"
-    weights = zipfile.ZipFile(file).open("model.weights.h5") if suffix == "keras" else file
-    with h5py.File(weights) as content:
-        tx = dialects.keras_rmsprop(0.01, momentum=0.9, centered=True)
-        moments = checkpoint.from_keras(content["optimizer/vars"], ["dense/kernel", "dense/bias"], tx=tx)
+    opened = zipfile.ZipFile(file).open("model.weights.h5") if suffix == "keras" else file.open("rb")
+    with opened as weights, h5py.File(weights) as content:
+        config = {"momentum": 0.9, "centered": True}
+        tx = dialects.keras_rmsprop(0.01, **config)
+        moments = checkpoint.from_keras(content, ["dense/kernel", "dense/bias"], config=config, tx=tx)
         by_hand = content["optimizer/vars"]
         assert moments["count"] == 3
         assert np.array_equal(moments["trace"]["dense/kernel"], -by_hand["4"][()])

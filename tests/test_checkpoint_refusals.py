@@ -4,20 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from kit.foreign_states import keras_arrays, torch_state
 
 from rmsprop_optax import checkpoint, dialects, rmsprop
-
-
-def torch_state(momentum=0.0, centered=False, changed=None, group=None):
-    """Make a state_dict of two parameters as PyTorch would, then change it."""
-    fields = ["square_avg", *(["momentum_buffer"] if momentum else []), *(["grad_avg"] if centered else [])]
-    shapes = [(2, 3), (3,)]
-    entries = {i: {"step": 5.0} | {key: np.full(shapes[i], 0.5, np.float32) for key in fields} for i in (0, 1)}
-    for i, entry in (changed or {}).items():
-        entries[i] = entries.get(i, {}) | entry
-    numbers = {"lr": 0.01, "alpha": 0.99, "eps": 1e-8, "weight_decay": 0, "momentum": momentum, "centered": centered}
-    return {"state": entries, "param_groups": [numbers | {"params": [0, 1]} | (group or {})]}
-
 
 W = ["w", "b"]
 GOOD = torch_state()
@@ -32,12 +21,10 @@ def read(state_dict=GOOD, convert=None, **options):
     return checkpoint.from_torch(state_dict, convert, **({"names": W} | options))
 
 
-def write(state_dict, **options):
-    tx = TORCH(momentum=0.9)
+def write(state_dict, state=None, **options):
     weights = {"w": np.zeros((2, 3)), "b": np.zeros(3)}
-    return checkpoint.to_torch(
-        tx.init(weights_like(weights)), state_dict, **({"weights": weights, "count": 1} | options)
-    )
+    state = TORCH(momentum=0.9).init(weights_like(weights)) if state is None else state
+    return checkpoint.to_torch(state, state_dict, **({"weights": weights, "count": 1} | options))
 
 
 def weights_like(weights):
@@ -47,10 +34,6 @@ def weights_like(weights):
 def keras(variables=None, names=("w", "b"), **options):
     arrays = keras_arrays()
     return checkpoint.from_keras(arrays if variables is None else variables, names, **options)
-
-
-def keras_arrays(*more):
-    return [np.array(5), np.float32(0.01), np.ones((2, 3), np.float32), np.ones(3, np.float32), *more]
 
 
 SLOTS = {f"{w}{slot}": np.ones(3, np.float32) for w in ("w", "b") for slot in ("", "/RMSProp", "/RMSProp_1")}
@@ -244,7 +227,7 @@ REFUSALS = {
         "Change the order",
     ),
     "other weights to write": (
-        lambda: write(torch_state(momentum=0.9), weights={"w": np.ones((3, 2)), "b": np.ones(3)}),
+        lambda: write(torch_state(momentum=0.9) | {"state": {}}, weights={"w": np.ones((3, 2)), "b": np.ones(3)}),
         ValueError,
         r"w: \(3, 2\) from the weights, \(2, 3\) in the state",
     ),
@@ -259,7 +242,7 @@ REFUSALS = {
         "Pass `count`",
     ),
     "another count than the state's": (
-        lambda: checkpoint.to_torch(TORCH(lr=lambda t: 0.1).init({"w": jnp.ones(3)}), GOOD, {"w": 1, "b": 1}, count=3),
+        lambda: write(GOOD, state=TORCH(lr=lambda t: 0.1).init({"w": jnp.ones(3)}), count=3),
         ValueError,
         "that of `state`, 0",
     ),

@@ -1,6 +1,7 @@
 """A running optax.rmsprop goes on here with everything it remembers, in any wrapper, and back; nothing is dropped."""
 
 import functools
+import itertools
 
 import chex
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from kit.rows import rows
 
 from rmsprop_optax import checkpoint, rmsprop
 
@@ -64,8 +66,10 @@ def plain(state):
     return jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, state)
 
 
-@pytest.mark.parametrize("option", OPTIONS)
-@pytest.mark.parametrize("wrapper", WRAPPERS)
+ALWAYS = {(wrapper, "schedule") for wrapper in WRAPPERS} | {("alone", option) for option in OPTIONS}
+
+
+@pytest.mark.parametrize(("wrapper", "option"), rows(itertools.product(WRAPPERS, OPTIONS), ALWAYS))
 def test_a_run_of_optax_goes_on_here_and_back_with_all_that_it_remembers(wrapper, option):
     ours, theirs = (
         WRAPPERS[wrapper](make(**({"learning_rate": 0.1} | OPTIONS[option]))) for make in (rmsprop, optax.rmsprop)

@@ -1,5 +1,6 @@
 """Codecs, on every code they have: what comes back, what is lost, and that it is right on average."""
 
+import inspect
 import pickle
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rmsprop_optax import compression
 from rmsprop_optax.compression.codecs import BFloat16, Codec, RmsByte, SignedByte, dither
 
 RMS = [RmsByte(), RmsByte((-24, 4)), RmsByte((-31, 0)), RmsByte((-20, 5))]
@@ -31,6 +33,12 @@ def codes_of(codec):
 
 def decoded(codec):
     return np.asarray(codec.decode(codes_of(codec)))
+
+
+def test_every_public_codec_is_tried_here():
+    public = {getattr(compression, name) for name in compression.__all__}
+    codecs = {thing for thing in public if inspect.isclass(thing) and hasattr(thing, "encode") and thing is not Codec}
+    assert codecs == {type(codec) for codec in CODECS}
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=str)

@@ -45,6 +45,11 @@ ROWS = {
     ),
 }
 rows = pytest.mark.parametrize(("tx", "codecs"), ROWS.values(), ids=ROWS)
+REPEATING = {"corrected", "only the trace", "optax.adam, bfloat16", "chain", "schedule", "lookahead-like"}
+some_rows = pytest.mark.parametrize(
+    ("tx", "codecs"),
+    [pytest.param(*row, id=name, marks=[pytest.mark.full] * (name in REPEATING)) for name, row in ROWS.items()],
+)
 
 
 def gradients(steps, params=PARAMS, seed=0):
@@ -61,7 +66,7 @@ def train(tx, grads, params=PARAMS, state=None):
     return training.train(tx, grads, params, state)
 
 
-@rows
+@some_rows
 def test_a_step_is_the_bare_one_between_decoding_and_encoding(tx, codecs):
     packed = compressed(tx, **codecs)
     grads = gradients(6)
@@ -298,8 +303,9 @@ def test_the_types_hold_under_strict_promotion_and_donation():
 @pytest.mark.parametrize(
     ("name", "compiled", "kind"),
     [
-        ("everything", True, AxisType.Explicit),
+        ("plain", True, AxisType.Explicit),
         ("bfloat16", False, AxisType.Auto),
+        pytest.param("everything", True, AxisType.Explicit, marks=pytest.mark.full),
         pytest.param("everything", True, AxisType.Auto, marks=pytest.mark.full),
         pytest.param("everything", False, AxisType.Explicit, marks=pytest.mark.full),
         pytest.param("bfloat16", True, AxisType.Explicit, marks=pytest.mark.full),

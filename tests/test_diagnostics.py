@@ -1,4 +1,4 @@
-"""`diagnostics`: the effective rate is what the update was made with, in any state, and the numbers are NumPy's."""
+"""`diagnostics`: the effective rate times the gradient is the update, in any state, and the numbers equal NumPy's."""
 
 import functools
 
@@ -39,7 +39,7 @@ def run(tx, grads, params=PARAMS):
 
 
 def numbers(options):
-    """Of an optimizer's arguments, those that diagnostics take."""
+    """Return those of an optimizer's arguments that `diagnostics` takes."""
     found = {key: value for key, value in options.items() if key in ("eps", "eps_in_sqrt")}
     return found | ({"decay": options["decay"]} if "bias_correction" in options else {})
 
@@ -53,14 +53,14 @@ def assert_is_what_the_gradient_was_multiplied_by(tree, gradient, updates, rtol=
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
 def test_the_effective_rate_times_the_gradient_is_the_update(options, steps):
     grads = gradients(steps)
-    grads[-1]["b"] = grads[-1]["b"].at[0].set(0.0)  # nothing is divided by nothing
+    grads[-1]["b"] = grads[-1]["b"].at[0].set(0.0)  # its root may be 0, too
     updates, state = run(rmsprop(0.3, **options), grads)
     (tree,) = diagnostics.effective_learning_rate(state, 0.3, **numbers(options)).values()
     assert_is_what_the_gradient_was_multiplied_by(tree, grads[-1], updates)
 
 
 @pytest.mark.parametrize("options", [o for o in VARIANTS if o.get("eps") != 0.0], ids=str)
-def test_it_is_so_for_optax_s_own_rmsprop_too(options):
+def test_the_effective_rate_times_the_gradient_is_the_update_of_optax_s_rmsprop(options):
     grads = gradients(4)
     updates, state = run(optax.rmsprop(0.3, **options), grads)
     (tree,) = diagnostics.effective_learning_rate(state, 0.3, **numbers(options)).values()
@@ -68,7 +68,7 @@ def test_it_is_so_for_optax_s_own_rmsprop_too(options):
     assert_is_what_the_gradient_was_multiplied_by(tree, grads[-1], updates, rtol=2e-3 if options.get("decay") else 2e-5)
 
 
-def test_for_adam_it_multiplies_the_mean():
+def test_the_effective_rate_times_the_mean_is_the_update_of_adam():
     grads = gradients(3)
     updates, state = run(optax.adam(0.3, b1=0.0, b2=0.9), grads)
     (tree,) = diagnostics.effective_learning_rate(state, 0.3, eps_in_sqrt=False, decay=0.9).values()
@@ -76,7 +76,7 @@ def test_for_adam_it_multiplies_the_mean():
 
 
 LABELS = {"w": "slow", "b": "fast"}
-PLACES = {
+WRAPPED = {
     "a chain": optax.chain(optax.clip(10.0), rmsprop(0.3)),
     "inject_hyperparams": optax.inject_hyperparams(rmsprop)(0.3),
     "MultiSteps": optax.MultiSteps(rmsprop(0.3), 1),
@@ -89,10 +89,10 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_every_nu_is_found_wherever_it_is(place):
+@pytest.mark.parametrize("wrapper", WRAPPED)
+def test_every_nu_is_found_anywhere_in_a_state(wrapper):
     grads = gradients(3)
-    updates, state = run(PLACES[place], grads)
+    updates, state = run(WRAPPED[wrapper], grads)
     found = diagnostics.effective_learning_rate(state, 0.3)
     merged = {}
     for tree in found.values():
@@ -100,14 +100,14 @@ def test_every_nu_is_found_wherever_it_is(place):
         assert not set(merged) & set(leaves)
         merged |= leaves
     assert_is_what_the_gradient_was_multiplied_by(merged, grads[-1], updates)
-    assert len(found) == (2 if place in ("partition", "masked, twice") else 1)
+    assert len(found) == (2 if wrapper in ("partition", "masked, twice") else 1)
     step = diagnostics.measure(grads[-1], updates, state, PARAMS, 0.3, quantiles=[0.0, 1.0])
     ends = jnp.stack([jnp.concatenate([x.ravel() for x in merged.values()]).min(), merged["b"].max()])
     np.testing.assert_allclose(step["all"]["effective_learning_rate"][0], ends[0], rtol=1e-6)
     np.testing.assert_allclose(step["leaves"]["b"]["effective_learning_rate"][1], ends[1], rtol=1e-6)
 
 
-def test_a_parameter_named_nu_is_no_state():
+def test_a_parameter_named_nu_is_not_taken_for_a_state():
     params = {"nu": jnp.ones(2), "count": jnp.ones(3)}
     _, state = run(rmsprop(0.1, momentum=0.9), [params], params)
     found = diagnostics.effective_learning_rate(state, 0.1)
@@ -115,7 +115,7 @@ def test_a_parameter_named_nu_is_no_state():
     assert found["0/ScaleByRmsState.nu"]["nu"].shape == (2,)
 
 
-def test_another_optimizer_s_leaves_have_the_numbers_that_need_no_nu():
+def test_leaves_of_an_optimizer_without_nu_have_the_numbers_that_need_none():
     tx = optax.partition({"slow": rmsprop(0.3), "fast": optax.sgd(0.3)}, LABELS)
     grads = gradients(1)
     updates, state = run(tx, grads)
@@ -125,7 +125,7 @@ def test_another_optimizer_s_leaves_have_the_numbers_that_need_no_nu():
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
-def test_the_numbers_of_a_step_are_numpy_s(options):
+def test_the_numbers_of_a_step_equal_numpy_s(options):
     grads = gradients(5)
     updates, state = run(rmsprop(0.3, **options), grads)
     measure = jax.jit(functools.partial(diagnostics.measure, quantiles=(0.1, 0.9), **numbers(options)))
@@ -138,8 +138,8 @@ def test_the_numbers_of_a_step_are_numpy_s(options):
         nu = {name: x / (1 - options["decay"] ** t) for name, x in nu.items()}
     eps, inside = options.get("eps", 1e-8), options.get("eps_in_sqrt", True)
     everything = [*PARAMS, slice(None)]
-    for place in everything:
-        names = list(PARAMS) if isinstance(place, slice) else [place]
+    for part in everything:
+        names = list(PARAMS) if isinstance(part, slice) else [part]
         g, u, p, v = (
             np.concatenate([np.ravel(tree[name]) for name in names]) for tree in (grads[-1], updates, PARAMS, nu)
         )
@@ -153,10 +153,18 @@ def test_the_numbers_of_a_step_are_numpy_s(options):
             "effective_learning_rate": np.quantile(rate, [0.1, 0.9]),
             "eps_dominates": np.mean((v if inside else np.sqrt(v)) < eps),
         }
-        found = step["all"] if isinstance(place, slice) else step["leaves"][place]
+        found = step["all"] if isinstance(part, slice) else step["leaves"][part]
         assert set(found) == set(expected)
         for key, value in expected.items():
-            np.testing.assert_allclose(found[key], value, rtol=1e-5, err_msg=f"{place} {key}")
+            np.testing.assert_allclose(found[key], value, rtol=1e-5, err_msg=f"{part} {key}")
+
+
+def test_quantiles_may_be_traced():
+    grads = gradients(1)[0]
+    updates, state = run(rmsprop(0.3), [grads])
+    measure = lambda q: diagnostics.measure(grads, updates, state, PARAMS, 0.3, quantiles=q)["all"]  # noqa: E731
+    traced = jax.jit(measure)(jnp.array([0.1, 0.9]))["effective_learning_rate"]
+    np.testing.assert_allclose(traced, measure([0.1, 0.9])["effective_learning_rate"], rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
@@ -172,7 +180,7 @@ def test_squares_neither_overflow_nor_vanish(dtype, scale):
     assert jax.tree.all(jax.tree.map(lambda x: bool(jnp.isfinite(x).all()), step))
 
 
-def test_where_the_gradient_is_nothing_eps_dominates():
+def test_where_the_gradient_is_zero_eps_dominates():
     grads = {"w": jnp.zeros((2, 2)).at[0].set(1.0), "b": jnp.zeros(3)}
     updates, state = run(rmsprop(0.3), [grads])
     step = diagnostics.measure(grads, updates, state, PARAMS, 0.3)
@@ -181,7 +189,7 @@ def test_where_the_gradient_is_nothing_eps_dominates():
     np.testing.assert_allclose(step["all"]["eps_dominates"], 5 / 7, rtol=1e-6)
 
 
-def test_what_is_not_there_counts_for_nothing():
+def test_leaves_that_are_none_or_empty_are_left_out():
     params = PARAMS | {"empty": jnp.zeros((0, 3)), "b": None}
     grads = jax.tree.map(jnp.ones_like, params)
     updates, state = run(rmsprop(0.3), [grads], params)
@@ -214,22 +222,20 @@ TURNS = [
 
 
 @pytest.mark.parametrize(("before", "after", "often", "far"), TURNS)
-def test_oscillation_counts_turns_and_how_much_they_take_back(before, after, often, far):
+def test_oscillation_measures_reversals_and_how_much_they_undo(before, after, often, far):
     found = jax.jit(diagnostics.oscillation)({"x": jnp.array(before)}, {"x": jnp.array(after)})
     for numbers in (found["all"], found["leaves"]["x"]):
         assert (numbers["reversed"], numbers["undone"]) == (often, far)
 
 
-def test_oscillation_of_plain_descent_is_the_sign_of_one_minus_rate_times_curvature():
+def test_plain_descent_oscillates_where_rate_times_curvature_exceeds_one():
     curvature = jnp.array([1.0, 10.0, 19.0])
     theta = [(1 - 0.1 * curvature) ** t for t in range(8)]
     updates = jnp.diff(jnp.stack(theta), axis=0)
     found = jax.vmap(diagnostics.oscillation)(updates[:-1, 1:], updates[1:, 1:])["all"]
-    np.testing.assert_allclose(
-        found["reversed"], 0.5
-    )  # the steepest of the two jumps across, the other is there at once
+    np.testing.assert_allclose(found["reversed"], 0.5)  # the steeper element overshoots, the other arrives in one step
     every = jax.vmap(diagnostics.oscillation)(updates[:-1, 2:], updates[1:, 2:])["all"]
-    np.testing.assert_allclose(every["undone"], 0.9, rtol=1e-6)  # all but a tenth of each jump is taken back
+    np.testing.assert_allclose(every["undone"], 0.9, rtol=1e-6)  # the next update undoes all but a tenth of each
 
 
 @pytest.mark.parametrize("decay", [0.5, 0.9, 0.99])
@@ -252,8 +258,12 @@ def effective(state=STATE, rate=0.3, **options):
     return diagnostics.effective_learning_rate(state, rate, **options)
 
 
-def measured(grads=PARAMS, updates=PARAMS, state=STATE, params=PARAMS):
-    return diagnostics.measure(grads, updates, state, params, 0.3)
+def measured(grads=PARAMS, updates=PARAMS, state=STATE, params=PARAMS, **options):
+    return diagnostics.measure(grads, updates, state, params, 0.3, **options)
+
+
+def response(gradients, tx=rmsprop(1.0)):  # noqa: B008 - a value
+    return diagnostics.step_response(tx, gradients)
 
 
 def of(tree):
@@ -270,21 +280,36 @@ BAD = {
     "a counting state": (lambda: effective(COUNTED), ValueError, "`decay` is needed"),
     "a schedule": (lambda: effective(rate=lambda count: 0.1), TypeError, "pass its value at this step"),
     "a negative eps": (lambda: effective(eps=-1.0), ValueError, "`eps` must be a number"),
-    "a switch that is none": (lambda: effective(eps_in_sqrt=1), TypeError, "`eps_in_sqrt` must be True or False"),
+    "a number for a switch": (lambda: effective(eps_in_sqrt=1), TypeError, "`eps_in_sqrt` must be True or False"),
     "decay of one": (lambda: effective(COUNTED, decay=1.0), ValueError, r"`decay` must be a number in \[0, 1\)"),
     "missing gradients": (lambda: measured({"w": PARAMS["w"]}), ValueError, "`gradients`.*missing: b"),
     "updates of another shape": (lambda: measured(updates=PARAMS | {"b": jnp.ones(4)}), ValueError, "`updates` at b"),
     "integer parameters": (lambda: measured(params={"w": jnp.arange(3)}), TypeError, "`params` at w"),
-    "other parameters": (lambda: of(OTHERS), ValueError, "no leaf at its place in `params`"),
+    "other parameters": (lambda: of(OTHERS), ValueError, "no leaf at the same path in `params`"),
     "nu of another shape": (lambda: of(WIDER), ValueError, r"`state/0/ScaleByRmsState.nu` at b has shape \(3,\)"),
     "two nu": (lambda: measured(state=(STATE, STATE)), ValueError, "one of two second moments"),
-    "nothing to measure": (lambda: measured({}, {}, params={}), ValueError, "`params` must have an element"),
+    "nothing to measure": (lambda: measured({}, {}, params={}), ValueError, "`params` must have at least one element"),
     "turns of two trees": (lambda: diagnostics.oscillation(PARAMS, {}), ValueError, "`updates` must have"),
     "turns of integers": (lambda: diagnostics.oscillation(jnp.arange(3), jnp.arange(3)), TypeError, "`previous` at"),
-    "turns of nothing": (lambda: diagnostics.oscillation({}, {}), ValueError, "`previous` must have an element"),
+    "turns of nothing": (lambda: diagnostics.oscillation({}, {}), ValueError, "`previous` must have at least one"),
     "complex turns": (lambda: diagnostics.oscillation(*[jnp.ones(2, complex)] * 2), TypeError, "`previous`.*real"),
-    "a scalar of gradients": (lambda: diagnostics.step_response(rmsprop(1.0), 1.0), ValueError, "got a scalar"),
-    "integer gradients": (lambda: diagnostics.step_response(rmsprop(1.0), [1, 2]), TypeError, "`gradients`"),
+    "a word for quantiles": (lambda: measured(quantiles="median"), TypeError, r"`quantiles`.*\[0, 1\].*got 'median'"),
+    "words for quantiles": (lambda: measured(quantiles=["0.5"]), TypeError, "`quantiles` must be a sequence"),
+    "a quantile of two": (lambda: measured(quantiles=[0.5, 2]), ValueError, r"`quantiles`.*\[0, 1\].*got \[0.5, 2\]"),
+    "a negative quantile": (lambda: measured(quantiles=(-1,)), ValueError, r"`quantiles`.*got \(-1,\)"),
+    "a quantile of nan": (lambda: measured(quantiles=(np.nan,)), ValueError, r"`quantiles`.*got \(nan,\)"),
+    "a single quantile": (lambda: measured(quantiles=0.5), ValueError, r"`quantiles`.*sequence.*got shape \(\)"),
+    "no quantiles": (lambda: measured(quantiles=()), ValueError, r"`quantiles`.*got shape \(0,\)"),
+    "None for quantiles": (lambda: measured(quantiles=None), TypeError, "`quantiles`.*got None"),
+    "an optimizer for a state": (lambda: effective(rmsprop(0.3)), ValueError, "Pass what `update` returned"),
+    "a scalar of gradients": (lambda: response(1.0), ValueError, "got a scalar. Repeat it"),
+    "integer gradients": (lambda: response([1, 2]), TypeError, "`gradients`"),
+    "no gradients": (lambda: response([]), ValueError, r"`gradients`.*at least one step, got shape \(0,\)"),
+    "None for gradients": (lambda: response(None), ValueError, "`gradients`.*at least one step, got None"),
+    "a tree of gradients": (lambda: response({"w": jnp.ones(3)}), TypeError, "`gradients` must be.*got a dict"),
+    "ragged gradients": (lambda: response([[1.0], [1.0, 2.0]]), TypeError, "`gradients` must be an array of shape"),
+    "a factory for an optimizer": (lambda: response([1.0], rmsprop), TypeError, "`tx`.*Call it: pass what it returns"),
+    "a rate for an optimizer": (lambda: response([1.0], 0.1), TypeError, "`tx` must be an optax.*got 0.1"),
 }  # fmt: skip
 
 

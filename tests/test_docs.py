@@ -63,10 +63,10 @@ def test_the_links_and_pictures_of_a_page_exist(page):
         assert target.startswith("http") or (page.parent / target).exists(), target
 
 
-SLOW = {"char_rnn.py", "low_memory.py", "nnx_diagnostics.py", "note_claims.py", "sweep.py"}
+ALWAYS = {"quickstart.py", "digits.py"}  # the README's; the others take seconds each
 
 
-@pytest.mark.parametrize("example", rows(EXAMPLES, EXAMPLES.keys() - SLOW))
+@pytest.mark.parametrize("example", rows(EXAMPLES, ALWAYS))
 def test_an_example_runs(example, tmp_path):
     needs(example)
     assert run([EXAMPLES[example], *QUICK.get(example, [])], tmp_path).strip()
@@ -101,7 +101,7 @@ def test_the_readme_s_commands_are_the_ones_ci_runs():
     readme = PAGES[0].read_text()
     assert 'pip install -e ".[examples]" && python examples/digits.py' in readme
     assert 'pip install -e ".[test]" && pytest\n' in readme
-    assert (ROOT / ".ci" / "run").read_text().endswith('pip install -e ".[test]" && pytest\n')
+    assert (ROOT / ".ci" / "run").read_text().endswith('(pip install -e ".[test]" && pytest)\npytest -m full\n')
 
 
 def test_each_marker_s_command_is_documented():

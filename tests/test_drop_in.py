@@ -1,11 +1,14 @@
 """Whoever changes the import and nothing else: states answer by name as optax's do, a negative rate ascends."""
 
+import itertools
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from kit.rows import rows
 
 from rmsprop_optax import dialects, recipes, rmsprop, scale_by_rms
 
@@ -61,8 +64,10 @@ def stepped(make, wrapper, options):
     return tx, jax.jit(tx.update)(GRADS, tx.init(PARAMS), PARAMS)[1]
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("wrapper", WRAPPERS)
+ALWAYS = {(wrapper, "schedule, momentum") for wrapper in WRAPPERS} | {("alone", options) for options in OPTIONS}
+
+
+@pytest.mark.parametrize(("wrapper", "options"), rows(itertools.product(WRAPPERS, OPTIONS), ALWAYS))
 def test_names_are_found_where_optax_finds_them(wrapper, options):
     (_, ours), (_, theirs) = (stepped(make, wrapper, options) for make in (rmsprop, optax.rmsprop))
     names = ["count", "mu"] if "centered" in options else ["count", "nu", "trace"]

@@ -2,9 +2,12 @@
 
 import json
 import pathlib
+import re
 import sys
 
 import pytest
+
+from rmsprop_optax import compression
 
 ROOT = pathlib.Path(__file__).parent.parent
 BENCHMARKS = ROOT / "tests" / "benchmarks"
@@ -27,6 +30,13 @@ def test_the_page_shows_what_was_measured(part, benchmark_modules):
     assert made
     for table in made:
         assert f"\n\n{table}\n\n" in page
+
+
+def test_the_page_says_what_each_public_codec_is_for():
+    page = (ROOT / "docs" / "memory.md").read_text()
+    table = page.partition("| what | codec | bytes |")[2].partition("\n\n")[0]
+    public = {name for name in compression.__all__ if hasattr(getattr(compression, name), "encode")}
+    assert set(re.findall(r"`(\w+)\(", table)) - {"rmsprop"} == public - {"Codec"}
 
 
 def test_bytes_counted_now_are_those_of_the_page(benchmark_modules):

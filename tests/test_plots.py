@@ -1,4 +1,4 @@
-"""`plots`: what is drawn is what was given, on the Axes that were given."""
+"""`plots`: each function draws the given numbers on the given Axes."""
 
 import jax.numpy as jnp
 import matplotlib
@@ -30,7 +30,7 @@ def swept(final, diverged=()):
     return Sweep(RATES, losses, at, seeds=(0, 1))
 
 
-def test_a_sweep_shows_means_ranges_the_edge_the_suggestion_and_what_diverged(ax):
+def test_a_sweep_shows_means_ranges_the_edge_the_suggestion_and_diverged_rates(ax):
     run = swept([0.4, 0.2, 0.1, 0.3, 9.0], diverged=[4])
     assert plots.sweep(run, ax=ax) is ax
     line, crosses, edge, star = ax.lines
@@ -54,12 +54,12 @@ def test_several_sweeps_are_named_and_told_apart(ax):
     assert colors["RMSprop"] != "black"
 
 
-def test_losses_that_are_not_positive_are_drawn_on_a_plain_scale(ax):
+def test_losses_that_are_not_positive_are_drawn_on_a_linear_scale(ax):
     plots.sweep(swept([-1, -2, -3, -2, -1]), ax=ax)
     assert ax.get_yscale() == "linear"
 
 
-def test_effective_learning_rates_show_the_middle_and_the_ends(ax):
+def test_effective_learning_rates_show_the_middle_and_the_outer_quantiles(ax):
     quantiles = np.array([[1.0, 2.0, 4.0], [2.0, 3.0, 8.0]])
     assert plots.effective_learning_rates({"w": quantiles, "b": 10 * quantiles}, steps=[5, 10], ax=ax) is ax
     first, *_, second, _, _ = ax.lines
@@ -80,7 +80,7 @@ def test_a_step_response_shows_the_sizes_of_the_steps_over_the_gradients(ax):
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["gradient", "RMSprop"]
 
 
-def test_paths_are_drawn_where_they_went(ax):
+def test_paths_are_drawn_through_their_points(ax):
     route = np.array([[0.0, 1.0], [1.0, 0.5], [2.0, 0.0]])
     assert plots.paths(lambda x, y: x**2 + y**2, {"here": route}, ax=ax) is ax
     assert any(np.array_equal(line.get_xydata(), route) for line in ax.lines)
@@ -101,23 +101,84 @@ def test_without_axes_a_figure_is_made(name):
     plt.close(ax.figure)
 
 
+def plain(x, y):
+    return x + y
+
+
+def spread(quantiles, **options):
+    return plots.effective_learning_rates(quantiles, **options)
+
+
+DIVERGED = swept([1] * 5, diverged=range(5))
 BAD = {
-    "no sweep": (lambda: plots.sweep({}), "`sweeps` must have a rate"),
-    "nothing but divergence": (lambda: plots.sweep(swept([1] * 5, diverged=range(5))), "`sweeps` must have a rate"),
-    "flat quantiles": (lambda: plots.effective_learning_rates({"w": np.ones(3)}), "`quantiles` at w must have"),
+    "nothing but divergence": (lambda: plots.sweep(DIVERGED), ValueError, "`sweeps` must have a rate that did not"),
+    "one that diverged": (lambda: plots.sweep({"SGD": DIVERGED}), ValueError, "`sweeps` at SGD must have a rate"),
+    "losses for a sweep": (lambda: plots.sweep(np.ones(3)), TypeError, "to a `sweep.Sweep`.*got a ndarray.*Name it"),
+    "a named array for a sweep": (lambda: plots.sweep({"a": np.ones(3)}), TypeError, "`sweeps` at a must be a"),
+    "flat quantiles": (lambda: spread({"w": np.ones(3)}), ValueError, r"`quantiles` at w must have.*got \(3,\)"),
+    "empty quantiles": (lambda: spread({"w": np.ones((3, 0))}), ValueError, "`quantiles` at w must have shape"),
+    "a word for quantiles": (lambda: spread({"w": "median"}), TypeError, "`quantiles` at w.*of numbers"),
     "steps of another length": (
-        lambda: plots.effective_learning_rates({"w": np.ones((3, 3))}, steps=[1, 2]), "`quantiles` at w must have",
+        lambda: spread({"w": np.ones((3, 3))}, steps=[1, 2]), ValueError, r"`steps` must have shape \(3,\).*got \(2,\)",
     ),
-    "a response of matrices": (lambda: plots.step_response({"x": jnp.ones((3, 2))}), "`responses` at x must have"),
-    "a scalar gradient": (lambda: plots.step_response({}, gradients=1.0), "at gradients must have"),
-    "a route in space": (lambda: plots.paths(lambda x, y: x, {"up": np.ones((3, 3))}), "`routes` at up must have"),
+    "a word for steps": (lambda: spread({"w": np.ones((3, 3))}, steps="all"), TypeError, "`steps` must be an array"),
+    "a response of matrices": (lambda: plots.step_response({"x": jnp.ones((3, 2))}), ValueError, "`responses` at x"),
+    "a response without steps": (lambda: plots.step_response({"x": []}), ValueError, "`responses` at x must have"),
+    "None for a response": (lambda: plots.step_response({"x": None}), TypeError, "`responses` at x.*numbers.*got None"),
+    "a scalar gradient": (lambda: plots.step_response({"x": [1.0]}, gradients=1.0), ValueError, "`gradients` must"),
+    "a route in space": (lambda: plots.paths(plain, {"up": np.ones((3, 3))}), ValueError, "`routes` at up must have"),
+    "a route without points": (lambda: plots.paths(plain, {"up": np.ones((0, 2))}), ValueError, "`routes` at up must"),
+    "a ragged route": (lambda: plots.paths(plain, {"up": [[1.0], [1.0, 2.0]]}), TypeError, "`routes` at up must be an"),
+    "a route to infinity": (
+        lambda: plots.paths(plain, {"up": [[0.0, 1.0], [np.inf, 1.0]]}), ValueError, "`routes` at up.*at step 1. Cut",
+    ),
+    "a height for a function": (lambda: plots.paths(1.0, {"up": np.ones((3, 2))}), TypeError, "`function`.*got 1.0"),
+    "a function of a point": (
+        lambda: plots.paths(lambda x, y: x.sum(), {"up": np.ones((3, 2))}), ValueError, r"the shape of its.*got \(\)",
+    ),
+    "a list of colors": (lambda: plots.sweep(swept([4, 3, 2, 3, 4]), colors=["red"]), TypeError, "`colors` must be"),
+    "a figure with its axes": (
+        lambda: plots.step_response({"x": [1.0]}, ax=("figure", "ax")), TypeError, "`ax` must be the Axes.*got a tuple",
+    ),
 }  # fmt: skip
+NAMED = {
+    "sweeps": plots.sweep,
+    "quantiles": plots.effective_learning_rates,
+    "responses": plots.step_response,
+    "routes": lambda routes: plots.paths(plain, routes),
+}
+
+
+@pytest.mark.parametrize("given", [None, [], [1.0], np.ones((3, 2)), "RMSprop"], ids=repr)
+@pytest.mark.parametrize("name", NAMED)
+def test_a_value_without_names_is_refused(name, given):
+    with pytest.raises(TypeError, match=f"`{name}` must be a dict from a name to .*, got .*Name it"):
+        NAMED[name](given)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_an_empty_dict_is_refused_as_nothing_to_draw(name):
+    with pytest.raises(ValueError, match=f"`{name}` must have at least one name, got an empty dict"):
+        NAMED[name]({})
+
+
+def test_a_refusal_leaves_no_figure_behind():
+    before = plt.get_fignums()
+    for call, kind, _ in BAD.values():
+        with pytest.raises(kind):
+            call()
+    assert plt.get_fignums() == before
+
+
+def test_complex_updates_are_drawn_by_their_magnitude(ax):
+    plots.step_response({"x": np.array([3 + 4j, 5j])}, ax=ax)
+    assert ax.lines[0].get_ydata().tolist() == [5, 5]
 
 
 @pytest.mark.parametrize("bad", BAD)
 def test_bad_input_is_refused_by_name(bad):
-    call, message = BAD[bad]
-    with pytest.raises(ValueError, match=message):
+    call, kind, message = BAD[bad]
+    with pytest.raises(kind, match=message):
         call()
 
 

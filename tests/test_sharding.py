@@ -106,7 +106,7 @@ def test_sharded_equals_one_device(name, axis_type):
 WIDE = {"w": (64, 32), "b": (48,), "t": (24, 64), "r": (40,), "s": ()}
 
 
-@every_optimizer
+@pytest.mark.parametrize("name", rows(OPTIONS, ["plain", "corrected", "everything"]))
 @every_mesh
 def test_updates_and_states_are_those_of_one_device_bit_for_bit(name, axis_type):
     """In shards of more than a handful of elements: smaller ones jax 0.12 rounds otherwise, for optax too."""

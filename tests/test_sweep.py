@@ -1,8 +1,10 @@
-"""`sweep`: every run is the one trained alone, what diverges is found where it diverges, and the suggestion holds."""
+"""`sweep`: each run equals one trained alone, divergence is found at its step, and the suggested rate is a good one."""
 
 import functools
+import inspect
 import json
 import math
+import pickle
 import sys
 
 import jax
@@ -10,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from sklearn.datasets import load_digits
+from kit.rows import rows
 
-from rmsprop_optax import rmsprop, sweep
+from rmsprop_optax import dialects, recipes, rmsprop, scale_by_rms, sweep
 from rmsprop_optax.sweep import Sweep
 
 STEEP = np.array([1.0, 10.0])  # curvatures: plain descent is stable below a rate of 2 / 10
@@ -52,6 +54,21 @@ def chained(rate):
     return optax.chain(optax.clip(0.05), rmsprop(rate, momentum=0.5))
 
 
+WARMUP = optax.warmup_cosine_decay_schedule(0.0, 1.0, 3, 12)
+
+
+def scheduled(factor):
+    return rmsprop(lambda count: factor * WARMUP(count))
+
+
+def with_momentum_schedule(rate):
+    return optax.inject_hyperparams(rmsprop)(rate, momentum=lambda count: 0.9 - 0.5 / (count + 1))
+
+
+def impala(rate):
+    return recipes.impala(None, rate)
+
+
 def alone(make_tx, rate, batches, params=PARAMS):
     """Train in a plain loop; return the losses and the parameters."""
     tx, losses = make_tx(rate), []
@@ -70,20 +87,34 @@ def alone(make_tx, rate, batches, params=PARAMS):
 
 
 @pytest.mark.parametrize(
-    ("make_tx", "at_once"), [(rmsprop, 1), (rmsprop, 3), (optax.adam, 2), (chained, 1), (chained, 2)]
+    ("make_tx", "at_once"),
+    rows(
+        [
+            (rmsprop, 1),
+            (rmsprop, 3),
+            (optax.adam, 2),
+            (chained, 1),
+            (chained, 2),
+            (scheduled, 1),
+            (scheduled, 2),
+            (with_momentum_schedule, 1),
+            (impala, 3),
+        ],
+        [(rmsprop, 1), (chained, 2), (impala, 3)],
+    ),
 )
-def test_a_run_is_the_one_trained_alone(make_tx, at_once):
+def test_each_run_equals_one_trained_alone(make_tx, at_once):
     batches, held_out = regression_data(), tuple(x[0] for x in regression_data(1, seed=1))
     found = sweep.learning_rates(make_tx, regression, PARAMS, batches, RATES, held_out=held_out, at_once=at_once)
-    for rate, losses, judged in zip(RATES, found.losses, found.held_out, strict=True):
+    for rate, losses, tested in zip(RATES, found.losses, found.held_out, strict=True):
         expected, params = alone(make_tx, rate, batches)
         np.testing.assert_allclose(losses, expected, rtol=1e-5)
-        np.testing.assert_allclose(judged, regression(params, held_out), rtol=1e-5)
+        np.testing.assert_allclose(tested, regression(params, held_out), rtol=1e-5)
     assert not found.diverged.any()
 
 
 @pytest.mark.parametrize("at_once", [1, 4])
-def test_a_seed_chooses_the_start_and_the_order_of_the_batches(at_once):
+def test_a_seed_determines_the_initial_parameters_and_the_order_of_the_batches(at_once):
     batches = regression_data()
     found = sweep.learning_rates(rmsprop, regression, start, batches, RATES, seeds=[3, 4], at_once=at_once)
     assert found.losses.shape == (3, 2, 12)
@@ -93,7 +124,7 @@ def test_a_seed_chooses_the_start_and_the_order_of_the_batches(at_once):
     np.testing.assert_array_equal(found.losses[:, :, 0], np.tile(found.losses[:1, :, 0], (3, 1)))
 
 
-def test_a_seed_takes_every_batch_once():
+def test_every_seed_takes_each_batch_once_in_a_different_order():
     batches = jnp.arange(12.0)
     found = sweep.learning_rates(optax.sgd, lambda p, batch: batch + 0 * p, jnp.ones(()), batches, [0.1], seeds=3)
     assert [sorted(order) for order in found.losses[0].tolist()] == [list(range(12))] * 3
@@ -119,7 +150,7 @@ def test_all_rates_share_one_program_and_so_does_the_next_sweep():
     assert counts[1:] == [0, 0]
 
 
-def test_losses_of_plain_descent_are_those_of_the_closed_form():
+def test_losses_of_plain_descent_equal_the_closed_form():
     rates = [0.02, 0.1, 0.15]
     found = sweep.learning_rates(optax.sgd, quadratic, jnp.ones(2), None, rates, steps=30)
     np.testing.assert_allclose(found.losses, plain_descent(rates, 30), rtol=1e-4, atol=1e-9)
@@ -127,7 +158,7 @@ def test_losses_of_plain_descent_are_those_of_the_closed_form():
 
 @pytest.mark.parametrize("at_once", [1, 7])
 @pytest.mark.parametrize("above", [3.0, 100.0])
-def test_exactly_the_rates_past_two_over_the_curvature_diverge_each_at_its_step(at_once, above):
+def test_rates_above_two_over_the_curvature_diverge_and_no_others(at_once, above):
     rates = [0.05, 0.1, 0.19, 0.21, 0.3, 1.0, 1e30]
     options = {"steps": 60, "at_once": at_once, "diverged_above": above}
     found = sweep.learning_rates(optax.sgd, quadratic, jnp.ones(2), None, rates, **options)
@@ -142,10 +173,10 @@ def test_exactly_the_rates_past_two_over_the_curvature_diverge_each_at_its_step(
         assert np.isfinite(losses[:at]).all()
         assert np.isnan(losses[at + 1 :]).all()
     without = sweep.learning_rates(optax.sgd, quadratic, jnp.ones(2), None, rates[:3], **options | {"at_once": 1})
-    np.testing.assert_allclose(found.losses[:3], without.losses, rtol=1e-5)  # vmapped arithmetic rounds otherwise
+    np.testing.assert_allclose(found.losses[:3], without.losses, rtol=1e-5)  # vmapped arithmetic rounds differently
 
 
-def test_a_diverged_run_costs_no_further_step():
+def test_a_diverged_run_takes_no_further_steps():
     calls = []
 
     def counted(params, batch):
@@ -163,14 +194,14 @@ def test_a_loss_that_is_nan_diverges_and_one_that_recovers_does_not():
     assert [run.diverged_at.tolist() for run in found] == [[2], [-1], [1]]
 
 
-def test_a_run_that_ends_above_twice_its_first_loss_diverged_where_it_climbed_past():
+def test_a_run_that_ends_above_twice_its_first_loss_diverged_where_it_rose_above_it():
     for sign, ends in ((1.0, [1.0, 3.0, 0.5, 2.5, 2.5]), (-1.0, [-1.0, 1.0, -3.0, 0.5, 0.5])):
         found = sweep.learning_rates(optax.sgd, lambda p, x: x + 0 * p, jnp.ones(()), jnp.array(ends), [0.1])
         assert found.diverged_at.tolist() == [3], sign
         assert not np.isnan(found.losses).any()
 
 
-def test_held_out_alone_may_tell_of_divergence():
+def test_a_held_out_loss_that_is_not_finite_counts_as_divergence():
     batches = jnp.zeros(3)
     found = sweep.learning_rates(
         optax.sgd, lambda p, x: p**2 * 0 + 1 / (1 - x), jnp.ones(()), batches, [0.1], held_out=jnp.ones(())
@@ -180,7 +211,7 @@ def test_held_out_alone_may_tell_of_divergence():
     assert found.edge is None
 
 
-def test_infinity_switches_the_threshold_off():
+def test_an_infinite_threshold_stops_no_finite_run():
     options = {"steps": 20, "diverged_above": math.inf}
     found = sweep.learning_rates(optax.sgd, quadratic, jnp.ones(2), None, [0.1, 0.3], **options)
     assert np.isfinite(found.losses).all()
@@ -191,7 +222,7 @@ def iterated(steps):
     return zip(*batches, strict=True)
 
 
-def test_an_iterator_is_read_for_as_many_steps_as_asked_and_gives_the_same_runs():
+def test_an_iterator_is_read_for_the_given_number_of_steps_and_gives_the_same_runs():
     stacked = sweep.learning_rates(rmsprop, regression, PARAMS, regression_data(), RATES, steps=5)
     batches = iterated(12)
     read = sweep.learning_rates(rmsprop, regression, PARAMS, batches, RATES, steps=5)
@@ -205,9 +236,9 @@ def test_an_iterator_is_read_for_as_many_steps_as_asked_and_gives_the_same_runs(
     np.testing.assert_allclose(noisy.losses[0], expected, rtol=1e-4)
 
 
-def test_inputs_are_left_as_they_were():
+def test_arguments_are_not_changed():
     params, batches, rates = jax.tree.map(jnp.copy, PARAMS), regression_data(), np.array(RATES)
-    for _ in range(2):  # nothing of them is donated
+    for _ in range(2):  # none of their buffers is donated
         sweep.learning_rates(rmsprop, regression, params, batches, rates)
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), params, PARAMS))
     np.testing.assert_array_equal(batches[0], regression_data()[0])
@@ -236,12 +267,12 @@ def test_float64_is_swept_in_float64():
     np.testing.assert_allclose(found.losses, plain_descent([0.01], 50), rtol=1e-12)
 
 
-def test_complex_parameters_go_downhill():
+def test_the_loss_of_complex_parameters_falls():
     found = sweep.learning_rates(optax.sgd, lambda p, _: jnp.abs(p - 1j) ** 2, jnp.complex64(1), None, [0.3], steps=20)
     assert found.final[0] < 1e-6
 
 
-def test_a_bar_changes_nothing(capsys):
+def test_a_progress_bar_does_not_change_the_losses(capsys):
     plain = sweep.learning_rates(rmsprop, regression, start, regression_data(), RATES, seeds=2)
     shown = sweep.learning_rates(rmsprop, regression, start, regression_data(), RATES, seeds=2, progress=True)
     np.testing.assert_array_equal(plain.losses, shown.losses)
@@ -251,13 +282,13 @@ def test_a_bar_changes_nothing(capsys):
     assert not written.out
 
 
-def test_a_bar_without_tqdm_names_it(monkeypatch):
+def test_a_progress_bar_without_tqdm_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
     with pytest.raises(ImportError, match="pip install tqdm"):
         sweep.learning_rates(optax.sgd, quadratic, jnp.ones(2), None, [0.1], steps=2, progress=True)
 
 
-def test_a_sweep_is_read_at_a_glance_and_written_as_json():
+def test_repr_has_a_line_for_each_rate_and_to_dict_is_valid_json():
     rates = [0.05, 0.1, 0.4]
     found = sweep.learning_rates(optax.sgd, quadratic, jnp.ones(2), None, rates, steps=20, seeds=2)
     lines = repr(found).splitlines()
@@ -272,6 +303,13 @@ def test_a_sweep_is_read_at_a_glance_and_written_as_json():
     assert written["diverged"] == [[False] * 2] * 2 + [[True] * 2]
     assert written["final"][2] == [None, None]
     np.testing.assert_allclose(written["losses"][0][0], plain_descent([0.05], 20)[0], rtol=1e-4)
+
+
+def test_a_sweep_pickles_and_is_found_under_its_public_name():
+    found = pickle.loads(pickle.dumps(made([0.2, 0.1, 0.4])))
+    assert isinstance(found, sweep.Sweep)
+    assert repr(found) == repr(made([0.2, 0.1, 0.4]))
+    assert found.suggest() == made([0.2, 0.1, 0.4]).suggest()
 
 
 BAD = {
@@ -289,25 +327,76 @@ BAD = {
     "an iterator without end": ({"batches": lambda: iterated(3)}, ValueError, "`steps` must be given"),
     "no batches and no steps": ({"batches": lambda: None}, ValueError, "`steps` must be given"),
     "batches of several lengths": (
-        {"batches": lambda: (np.zeros((3, 8, 3)), np.zeros((4, 8)))}, ValueError, "got lengths {'.0.': 3, '.1.': 4}",
+        {"batches": lambda: (np.zeros((3, 8, 3)), np.zeros((4, 8)))}, ValueError, "got lengths {'0': 3, '1': 4}",
     ),
     "a batch of another shape": (
         {"batches": lambda: iter([np.zeros(3), np.zeros(2)]), "steps": 2}, ValueError, r"batches at step 1.*\(2,\)",
     ),
-    "a scalar batch": ({"batches": lambda: {"x": 1.0}}, ValueError, "must have shape .steps, ...., got a scalar"),
-    "no steps": ({"steps": 0}, ValueError, "`steps` must be an integer from 1"),
+    "a scalar batch": ({"batches": lambda: {"x": 1.0}}, ValueError, "at x must have shape .steps, ...., got a scalar"),
+    "a list of batches": ({"batches": lambda: list(iterated(4))}, ValueError, r"iter\(batches\) and steps=4"),
+    "a list of one batch": ({"batches": lambda: list(iterated(1))}, ValueError, r"iter\(batches\) and steps=1"),
+    "a list of arrays": ({"batches": lambda: list(regression_data()[0])}, ValueError, r"iter\(batches\) and steps=12"),
+    "a generator function": ({"batches": lambda: iterated, "steps": 3}, TypeError, "Call it: pass what it returns"),
+    "a string for batches": ({"batches": lambda: "train", "steps": 3}, TypeError, "iterator of batches, got 'train'"),
+    "a number for batches": ({"batches": lambda: 32, "steps": 3}, TypeError, "iterator of batches, got 32"),
+    "arrays of strings": ({"batches": lambda: {"x": np.array(["a", "b"])}}, TypeError, "at x must be numbers, got <U1"),
+    "an iterator of strings": ({"batches": lambda: iter("ab"), "steps": 2}, TypeError, "must be numbers, got <U1"),
+    "batches without arrays": ({"batches": lambda: {}, "steps": 3}, ValueError, "Pass None if the loss needs no data"),
+    "a held-out array for a pair": ({"held_out": np.zeros((2, 8, 3))}, ValueError, "`held_out` must have the struc"),
+    "a held-out set without x": ({"held_out": (None, np.zeros(8))}, ValueError, "`held_out` must have the structure"),
+    "a held-out column": (
+        {"held_out": (np.zeros((8, 3)), np.zeros((8, 1)))}, ValueError, "`held_out` at 1 must have as many axes",
+    ),
+    "more held-out features": (
+        {"held_out": (np.zeros((8, 4)), np.zeros(8))}, ValueError, r"'0': \(8, 4\).*a batch has shapes {'0': \(8, 3\)",
+    ),
+    "held-out strings": ({"held_out": (np.zeros((8, 3)), np.array(["a"]))}, ValueError, "must be a batch that `loss"),
+    "a loss that fails": (
+        {"loss_fn": lambda p, b: b["x"], "held_out": (np.zeros((8, 3)), np.zeros(8))}, TypeError, "tuple indices",
+    ),
+    "no steps": ({"steps": 0}, ValueError, r"`steps` must be an integer in \[1, 2\*\*31\), got 0"),
+    "half a step": ({"steps": 1.5}, ValueError, "`steps` must be an integer"),
+    "steps beyond int32": ({"batches": lambda: None, "steps": 2**31}, ValueError, "`steps` must be an integer"),
+    "a word for the rates": ({"learning_rates": "auto"}, TypeError, "must be a sequence of numbers, got 'auto'"),
+    "words for the rates": ({"learning_rates": ["0.1", "0.2"]}, TypeError, "must be a sequence of numbers"),
+    "no rates": ({"learning_rates": None}, TypeError, "must be a sequence of numbers, got None"),
+    "bools for the rates": ({"learning_rates": [True]}, TypeError, "must be a sequence of numbers"),
+    "ragged rates": ({"learning_rates": [[0.1], [0.1, 0.2]]}, TypeError, "must be a sequence of numbers"),
+    "a generator of rates": ({"learning_rates": (2.0**i for i in (1, 2))}, TypeError, "must be a sequence of numbers"),
     "an optimizer for its factory": ({"make_tx": rmsprop(0.1)}, TypeError, "`make_tx` must be a function"),
     "a factory of something else": ({"make_tx": lambda rate: rate}, TypeError, "must return an optax transformation"),
-    "a factory that looks": ({"make_tx": lambda rate: optax.sgd(float(rate))}, TypeError, "traced learning rate"),
-    "a loss that is none": ({"loss_fn": 1.0}, TypeError, "`loss_fn` must be a function"),
+    "a factory that needs a float": ({"make_tx": lambda rate: optax.sgd(float(rate))}, TypeError, "no float.rate."),
+    "a schedule that branches on its peak": (
+        {"make_tx": lambda rate: rmsprop(optax.warmup_cosine_decay_schedule(0.0, rate, 3, 12))}, TypeError,
+        r"sweep a factor: `lambda factor: rmsprop\(lambda count: factor \* schedule\(count\)\)`",
+    ),
+    "a schedule that branches in the step": (
+        {"make_tx": lambda rate: optax.sgd(lambda count: rate if rate > 0.01 else 0.01)}, TypeError, "sweep a factor",
+    ),
+    "a momentum schedule": (
+        {"make_tx": lambda rate: rmsprop(rate, momentum=lambda count: 0.9)}, TypeError, "optax.inject_hyperparams",
+    ),
+    "a factory of two numbers": ({"make_tx": lambda rate, decay: rate}, TypeError, "a learning rate and nothing else"),
+    "a factory without arguments": ({"make_tx": lambda: optax.sgd(0.1)}, TypeError, "a learning rate and nothing else"),
+    "a loss that is a number": ({"loss_fn": 1.0}, TypeError, "`loss_fn` must be a function"),
     "integer parameters": ({"params": {"w": jnp.arange(3)}}, TypeError, "`params` at w must be a floating-point"),
-    "no parameters": ({"params": {}}, ValueError, "`params` must have a leaf"),
+    "no parameters": ({"params": {}}, ValueError, "`params` must have at least one leaf"),
     "parameters to make without a seed": ({"params": start}, ValueError, "Pass seeds=3"),
+    "a string for parameters": ({"params": {"w": "w"}}, TypeError, "`params` at w must be a floating-point"),
     "no seeds": ({"seeds": 0}, ValueError, "`seeds` must be"),
+    "a bool for seeds": ({"seeds": True}, ValueError, "`seeds` must be"),
+    "a float for seeds": ({"seeds": 3.0}, ValueError, "`seeds` must be"),
     "equal seeds": ({"seeds": [1, 1]}, ValueError, "`seeds` must be"),
     "a fractional seed": ({"seeds": [0.5]}, ValueError, "`seeds` must be"),
-    "a threshold below the start": ({"diverged_above": 1.0}, ValueError, r"`diverged_above` must be in \(1, inf\]"),
-    "none at once": ({"at_once": 0}, ValueError, "`at_once` must be an integer from 1"),
+    "a threshold below the start": ({"diverged_above": 1.0}, ValueError, r"must be a number in \(1, inf\]"),
+    "a word for a threshold": ({"diverged_above": "1e3"}, TypeError, r"must be a number in \(1, inf\]"),
+    "none at once": ({"at_once": 0}, ValueError, r"`at_once` must be an integer in \[1, 3\].*got 0"),
+    "more at once than runs": ({"at_once": 4}, ValueError, r"`at_once` must be an integer in \[1, 3\].*got 4"),
+    "more at once than seeds": ({"at_once": 7, "seeds": 2}, ValueError, r"`at_once` must be an integer in \[1, 6\]"),
+    "a float at once": ({"at_once": 2.0}, ValueError, "`at_once` must be an integer"),
+    "a bool at once": ({"at_once": True}, ValueError, "`at_once` must be an integer"),
+    "a word for progress": ({"progress": "yes"}, TypeError, "`progress` must be True or False, got 'yes'"),
+    "a number for progress": ({"progress": 1}, TypeError, "`progress` must be True or False, got 1"),
 }  # fmt: skip
 
 
@@ -321,6 +410,55 @@ def test_bad_input_is_refused_by_name(bad):
         sweep.learning_rates(**good | {"learning_rates": RATES} | change)
 
 
+NOT_OF_A_RATE = {
+    "impala": (recipes.impala, "steps"),
+    "a3c": (recipes.a3c, "steps"),
+    **{name: (getattr(recipes, name), "steps_per_epoch") for name in ("efficientnet", "inception_v3", "mobilenet_v3")},
+    "char_rnn": (recipes.char_rnn, "steps_per_epoch"),
+    "scale_by_rms": (scale_by_rms, "decay"),
+    "rmsprop with a fixed rate": (functools.partial(rmsprop, 0.1), "decay"),
+    "optax.clip_by_global_norm": (optax.clip_by_global_norm, "max_norm"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_OF_A_RATE)
+def test_a_factory_whose_first_argument_is_not_the_rate_is_refused(name):
+    make_tx, first = NOT_OF_A_RATE[name]
+    with pytest.raises(TypeError, match=f"this would sweep its `{first}`.*lambda rate: recipes.impala.None, rate."):
+        sweep.learning_rates(make_tx, quadratic, jnp.ones(2), None, [0.1, 0.2], steps=2)
+
+
+def test_a_factory_with_the_learning_rate_first_is_accepted_whatever_its_name():
+    rows = [row for row in vars(dialects).values() if inspect.isfunction(row)]
+    given = [recipes.dqn, recipes.wgan, functools.partial(recipes.impala, None), optax.inject_hyperparams(rmsprop)]
+    for make_tx in [*rows, *given, optax.scale, lambda *args: optax.sgd(*args)]:
+        sweep.learning_rates(make_tx, quadratic, jnp.ones(2), None, [1e-4], steps=1)
+
+
+def test_a_torch_tensor_for_parameters_is_refused_by_name():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match="`params` at w must be an array of JAX or NumPy, got a PyTorch tensor"):
+        sweep.learning_rates(rmsprop, regression, {"w": torch.ones(3)}, regression_data(), RATES)
+
+
+def test_a_held_out_batch_may_have_any_number_of_examples_and_be_a_list():
+    held_out = [np.zeros((5, 3), np.float32), np.zeros(5, np.float32)]
+    found = sweep.learning_rates(rmsprop, regression, PARAMS, regression_data(), RATES, held_out=held_out)
+    assert np.isfinite(found.held_out).all()
+
+
+def test_checking_the_held_out_batch_adds_no_trace():
+    traced = []
+
+    def counted(params, batch):
+        traced.append(batch[0].shape)
+        return regression(params, batch)
+
+    held_out = (np.zeros((5, 3), np.float32), np.zeros(5, np.float32))
+    sweep.learning_rates(rmsprop, counted, PARAMS, regression_data(), RATES, held_out=held_out)
+    assert traced.count((5, 3)) == 1
+
+
 def made(final, rates=None, first=2.0, **more):
     """Return a sweep with these final losses, one row for a rate; inf marks a run that diverged."""
     final = np.asarray(final, float)
@@ -332,7 +470,7 @@ def made(final, rates=None, first=2.0, **more):
 
 @pytest.mark.parametrize("lowest", [-0.4, -0.2, 0.0, 0.3])
 @pytest.mark.parametrize("spacing", [1.0, 0.5, 0.25])
-def test_of_a_parabola_in_the_logarithms_the_suggestion_is_the_lowest_point(lowest, spacing):
+def test_the_suggestion_is_the_lowest_point_of_a_parabola_in_the_logarithms(lowest, spacing):
     octaves = np.arange(-4, 4.01, spacing)
     found = made(0.1 * 2 ** (0.2 * (octaves - lowest) ** 2), rates=2.0**octaves)
     assert math.isclose(found.suggest().learning_rate, 2.0**lowest, rel_tol=1e-6)
@@ -352,18 +490,18 @@ def test_the_suggestion_stays_within_the_rates_and_the_edge():
     assert "no larger rate tried is stable" in made([0.8, 0.1, np.inf]).suggest().reason
 
 
-def test_losses_that_are_not_positive_fall_back_on_the_best():
+def test_the_suggestion_is_the_best_rate_if_a_loss_is_not_positive():
     assert made([-0.1, -0.5, -0.3]).suggest().learning_rate == 2
 
 
-def test_the_edge_is_where_half_of_what_the_best_gained_is_lost():
+def test_above_the_edge_a_rate_gains_less_than_half_of_what_the_best_does():
     assert made([1.5, 0.2, 1.0, 1.2, 0.9], first=2.0).edge == 4
-    assert made([1.9, 0.2, 1.0, 1.0], first=2.0).edge == 8, "what is slow below the best is stable"
+    assert made([1.9, 0.2, 1.0, 1.0], first=2.0).edge == 8, "a slow rate below the best is stable"
     assert made([[0.5, 0.5], [0.2, 0.2], [0.2, 1.9], [0.3, 0.3]]).edge == 2, "one seed is enough"
     assert made([0.5, np.inf, 0.2]).edge == 1, "nothing above a rate that diverged is called stable"
 
 
-def test_the_best_is_the_lowest_in_the_mean_of_those_that_never_diverged():
+def test_the_best_rate_has_the_lowest_mean_loss_and_no_diverged_run():
     found = made([[0.5, 0.5], [0.1, 0.6], [0.0, np.inf]], seeds=(0, 1))
     assert found.best == 2
     assert "in the mean of 2 seeds" in found.suggest().reason
@@ -388,7 +526,9 @@ def digits_start(key):
 
 @pytest.mark.full
 @pytest.mark.parametrize(("make_tx", "octaves"), [(optax.sgd, (-4, 3)), (rmsprop, (-10, -2))])
-def test_on_the_digits_the_suggestion_beats_half_and_twice_from_fresh_seeds(make_tx, octaves):
+def test_on_the_digits_the_suggested_rate_beats_half_and_twice_it_with_new_seeds(make_tx, octaves):
+    from sklearn.datasets import load_digits
+
     images, labels = load_digits(return_X_y=True)
     chosen = np.random.default_rng(0).integers(len(images), size=(300, 64))
     batches = (images[chosen] / 16).astype(np.float32), labels[chosen].astype(np.int32)

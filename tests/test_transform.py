@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 from kit import reference, training
+from kit.rows import rows
 
 from rmsprop_optax import ScaleByRmsState, ScaleByRmsWithCountState, ScaleByStddevState, moments, scale_by_rms
 
@@ -132,7 +133,7 @@ def test_centered_is_accurate_on_nearly_constant_gradients():
 
 
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
-@pytest.mark.parametrize("eps", [0.0, 1e-8])
+@pytest.mark.parametrize("eps", rows([0.0, 1e-8], [0.0]))
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64", "complex64"])
 def test_finite_gradients_of_any_size_give_finite_states_and_updates(options, eps, dtype):
     with jax.enable_x64(True):
@@ -188,11 +189,11 @@ def test_bfloat16_parameters_keep_a_float32_average_that_moves_at_decay_0_999():
     assert fallen.nu < 1e-6
 
 
-@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize("variant", rows(VARIANTS, ["plain", "outside", "corrected", "centered"]))
 @pytest.mark.parametrize("eps", [0.0, 1e-3])
-def test_derivatives_through_three_steps_are_finite_at_a_zero_gradient(options, eps):
+def test_derivatives_through_three_steps_are_finite_at_a_zero_gradient(variant, eps):
     def loss(x, decay, traced_eps):
-        tx, state = scale_by_rms(decay, traced_eps, **options), None
+        tx, state = scale_by_rms(decay, traced_eps, **VARIANTS[variant]), None
         state = tx.init(x)
         for _ in range(3):
             updates, state = tx.update(2 * x, state)

@@ -1,6 +1,6 @@
 """Move a state to an optimizer with other options, or from optax's RMSprop to ours and back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -56,6 +56,7 @@ def adapt(
     *,
     learning_rate: jax.typing.ArrayLike | None = None,
     count: Any = None,
+    start: Sequence[str] = (),
     allow_rounding: bool = False,
 ) -> tuple[Any, Report]:
     r"""Return the state with which `tx` carries on from another optimizer's state, and what became of each part.
@@ -75,6 +76,8 @@ def adapt(
     - Whatever other links and wrappers remember goes on where the same class keeps the same shape: in the same place,
       or elsewhere if there is just one such array. That includes the numbers of `optax.inject_hyperparams`: set new
       ones afterwards.
+    - Parameters that are new, such as those of a layer that was frozen, start as `init` starts them if `start` names
+      them. They share the counts of the others, so a bias correction does not correct them.
     - Moments in codes are copied as they are, or refused: `compression.decompress` makes numbers of them first.
     - Numbers (learning rate, decay, eps, momentum, weight decay) that are not injected are not in the state and may
       change freely.
@@ -85,18 +88,20 @@ def adapt(
     Args:
       old_state: The state to go on from. It is left alone.
       tx: The transformation that carries on.
-      params: The parameters, with the paths and shapes of those of `old_state`. A float64 parameter's moments become
-        float64.
+      params: The parameters, with the paths and shapes of those of `old_state`, and those in `start`. A float64
+        parameter's moments become float64.
       learning_rate: :math:`\alpha` of the old state's trace, not 0. A number; only if the order changes.
       count: The steps taken, if `old_state` doesn't have them. A whole number, or one for each member of an ensemble.
+      start: The paths of parameters that `old_state` knows nothing of, `layer/kernel`, or `layer` for all below it.
       allow_rounding: Whether float64 may become float32.
 
     Returns:
       The new state, and a dictionary from paths to "continued", "started" or "dropped". Print it.
 
     Raises:
-      ValueError: Parameters are missing or unexpected; a shape differs; the order of learning rate and momentum changes
-        and there is no `learning_rate`, or can't be told; a bias correction has no count.
+      ValueError: Parameters are missing or unexpected; `start` names one that is not new; a shape differs; the order of
+        learning rate and momentum changes and there is no `learning_rate`, or can't be told; a bias correction has no
+        count.
       TypeError: A dtype would lose precision; moments in codes can't be copied as they are.
 
     Example:
@@ -113,11 +118,19 @@ def adapt(
     old = contents.describe_rmsprop(old_state)
     count = _count(old, count)
     new_state = _init(tx, params, count)
-    return continued(old, new_state, learning_rate=learning_rate, count=count, allow_rounding=allow_rounding)
+    return continued(
+        old, new_state, learning_rate=learning_rate, count=count, start=start, allow_rounding=allow_rounding
+    )
 
 
 def continued(
-    old: Contents, new_state: Any, *, learning_rate: Any = None, count: Any = None, allow_rounding: bool = False
+    old: Contents,
+    new_state: Any,
+    *,
+    learning_rate: Any = None,
+    count: Any = None,
+    start: Sequence[str] | None = None,
+    allow_rounding: bool = False,
 ) -> tuple[Any, Report]:
     """Return the new state with everything that goes on from the old one, and the report."""
     new = contents.describe_rmsprop(new_state)
@@ -128,7 +141,7 @@ def continued(
         sources[item.path] = (from_items[0] if from_items else None, value)
         used.update(source.path for source in from_items)
 
-    _take_moments(old, new, learning_rate, take)
+    _take_moments(old, new, learning_rate, None if start is None else _starting(old, new, start), take)
     _take_counts(old, new, count, take)
     _take_others(old, new, take)
     arrays, mesh = {}, home(new)
@@ -147,14 +160,37 @@ def continued(
     return filled(new_state, arrays), _report(old, new, set(sources), used)
 
 
-def _take_moments(old: Contents, new: Contents, learning_rate: Any, take: Callable[..., None]) -> None:
+def _starting(old: Contents, new: Contents, start: Any) -> set[Path]:
+    """Return the parameters that `start` names, which the old state must not know."""
+    if isinstance(start, str) or not all(isinstance(name, str) for name in start):
+        raise TypeError(f"`start` must be a list of paths of parameters, layer/kernel or layer, got {start!r}.")
+    known = {path for tree in old.moments.values() for path in tree}
+    there = {path for tree in new.moments.values() for path in tree}
+    starting: set[Path] = set()
+    for name in start:
+        below = {path for path in there if f"{'/'.join(path)}/".startswith(f"{name.rstrip('/')}/")}
+        if not below or below & known:
+            why = "`old_state` has moments for it, which would be lost" if below else "`tx` has no such parameter"
+            raise ValueError(f"`start` names {name}, but {why}. It is for parameters that are new in `params`.")
+        starting |= below
+    return starting
+
+
+def _take_moments(
+    old: Contents, new: Contents, learning_rate: Any, starting: set[Path] | None, take: Callable[..., None]
+) -> None:
     theirs = old.moments
-    for field, items in new.moments.items():
+    hint = "" if starting is None else " Parameters that are new start as `init` starts them if `start` names them."
+    for field, all_items in new.moments.items():
+        items = {path: item for path, item in all_items.items() if path not in (starting or ())}
         needed = names.SECOND if field in names.SECOND else (field,)
         source = next((name for name in needed if name in theirs), None)
         if source is None:
             continue
-        pairs = paired(f"old_state's {source}", theirs[source], f"the state of `tx` in {field}", items)
+        try:
+            pairs = paired(f"old_state's {source}", theirs[source], f"the state of `tx` in {field}", items)
+        except ValueError as error:
+            raise ValueError(f"{error}{hint if 'missing:' in str(error) else ''}") from None
         for parameter, item in items.items():
             parts = {name: tree[pairs[parameter]] for name, tree in theirs.items() if pairs[parameter] in tree}
             take(item, *_moment(field, item, parts, old, new, learning_rate))

@@ -7,7 +7,7 @@ import numpy as np
 
 from rmsprop_optax.checkpoint.contents import by_path
 
-__all__ = ["Convert", "converted", "numpy_of", "reverted"]
+__all__ = ["Convert", "converted", "numpy_of", "origins", "reverted"]
 
 Convert = Callable[[dict[Any, np.ndarray]], Any] | None
 
@@ -47,6 +47,15 @@ def reverted(convert: Convert, tree: dict[str, Any], shapes: Mapping[Any, tuple[
         for i in np.unique(parameter):
             flat[i][position[parameter == i]] = leaf[parameter == i]
     return {name: x.reshape(shape) for (name, shape), x in zip(shapes.items(), flat, strict=True)}
+
+
+def origins(convert: Convert, shapes: Mapping[Any, tuple[int, ...]]) -> dict[str, set[Any]]:
+    """Return, by path, the names of the weights of which a parameter is made."""
+    if convert is None:
+        return {str(name): {name} for name in shapes}
+    names = list(shapes)
+    probe = {name: np.full(shape, i, np.float32) for i, (name, shape) in enumerate(shapes.items())}
+    return {path: {names[int(i)] for i in np.unique(leaf)} for path, leaf in by_path(convert(probe)).items()}
 
 
 def _check(convert: Callable[[dict[Any, np.ndarray]], Any], shapes: Mapping[Any, tuple[int, ...]]) -> None:
@@ -110,6 +119,12 @@ def _size(shape: tuple[int, ...]) -> int:
 
 def numpy_of(x: Any) -> np.ndarray:
     """Return a NumPy copy of an array or a tensor, on whatever device; half precision becomes float32."""
+    if hasattr(x, "full_tensor") or hasattr(x, "local_shards"):  # a DTensor or a ShardedTensor
+        raise ValueError(
+            "A statistic is a sharded tensor, of which each process has a part. Gather it before: "
+            "get_optimizer_state_dict(model, optimizer, options=StateDictOptions(full_state_dict=True)) in "
+            "torch.distributed.checkpoint.state_dict, or x.full_tensor()."
+        )
     if hasattr(x, "detach"):  # a tensor
         x = x.detach().cpu()
         x = (x.float() if "bfloat16" in str(x.dtype) else x).numpy()

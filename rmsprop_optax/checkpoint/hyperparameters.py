@@ -3,35 +3,54 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 import optax
 
 from rmsprop_optax.dialects import ROWS
+
+__all__ = ["compare", "decays", "framework_of", "options"]
 
 _SWITCHES = ("eps_in_sqrt", "lr_in_momentum", "decoupled_weight_decay", "bias_correction")
 _MEANING_0 = ("momentum", "weight_decay")  # where None and 0 take the same path
 _BY_FUNCTION = {row.function: name for name, row in ROWS.items() if row.function}
 
 
-def framework_of(tx: optax.GradientTransformation | None) -> str | None:
+def framework_of(tx: Any) -> str | None:
     """Return the key in `ROWS` of the dialect that made a transformation, or None."""
-    return _BY_FUNCTION.get(_call(tx)[0]) if tx is not None else None
+    calls = _calls(getattr(tx, "init", None))
+    return _BY_FUNCTION.get(calls[0].factory.__name__) if len(calls) == 1 else None
 
 
 def options(tx: optax.GradientTransformation) -> dict[str, Any]:
     """Return the arguments that a transformation was made with, and its switches, under our names."""
-    name, arguments = _call(tx)
+    calls = _calls(getattr(tx, "init", None))
+    if len(calls) != 1:
+        raise TypeError(
+            f"`tx` must come from rmsprop or a function of `dialects` or `recipes`, so that its arguments can be read, "
+            f"got {type(tx).__name__}. optax.chain and optax.partition hide them: of a chain, pass the RMSprop alone; "
+            "for optax.partition, pass a list with one optimizer for each of `param_groups`; None compares nothing."
+        )
+    name, arguments = calls[0].factory.__name__, calls[0].arguments
     if name == "rmsprop":
         return dict(arguments)
-    if name not in _BY_FUNCTION:
-        raise TypeError(
-            "`tx` must come from rmsprop or a function of `dialects`, so that its arguments can be read, got "
-            f"{name or type(tx).__name__}. If it is part of a chain, pass the part; None compares nothing."
-        )
     row = ROWS[_BY_FUNCTION[name]]
     found = {ours: arguments[theirs] for ours, theirs in row.arguments.items() if theirs in arguments}
-    moved = {ours: arguments[theirs] for ours, theirs in row.set_by.items() if isinstance(arguments.get(theirs), bool)}
-    return dict(arguments) | dict(row.fixed) | vars(row.variant) | moved | found
+    switches = {
+        ours: arguments[theirs] for ours, theirs in row.set_by.items() if isinstance(arguments.get(theirs), bool)
+    }
+    return dict(arguments) | dict(row.fixed) | vars(row.variant) | switches | found
+
+
+def decays(tx: optax.GradientTransformation, params: Any) -> Any:
+    """Return a tree like the parameters that says which of them the mask of a transformation lets decay."""
+    mask = options(tx)["weight_decay_mask"]
+    if callable(mask) and all(map(callable, jax.tree.leaves(mask))):
+        mask = mask(params)
+    try:
+        return jax.tree.map(lambda flag, subtree: jax.tree.map(lambda _: bool(flag), subtree), mask, params)
+    except ValueError as error:
+        raise ValueError(f"`weight_decay_mask` of `tx` must fit what `convert` returns. {error}") from None
 
 
 def compare(
@@ -41,6 +60,7 @@ def compare(
     count: int | None,
     where: str,
     off: tuple[str, ...] = (),
+    decays: bool = True,
 ) -> None:
     """Refuse a transformation with other hyperparameters than the recorded ones.
 
@@ -49,11 +69,12 @@ def compare(
       recorded: Numbers and switches, under the framework's names; what is absent is not compared.
       tx: The transformation that carries on.
       count: The steps taken, at which schedules are compared: at the last step and at the next, as the record may have
-        been made before or after its own schedule moved on.
+        been made before or after its own schedule went on.
       where: Where the record is, for the message.
       off: Switches of the framework that have no counterpart unless `tx` has one of the same name.
+      decays: Whether the mask of `tx` lets these parameters decay.
     """
-    row, ours = ROWS[framework], options(tx)
+    row, ours = ROWS[framework], options(tx) | ({} if decays else {"weight_decay": None})
     wrong = []
     for name, theirs in row.arguments.items():
         if theirs in recorded and name in ours and not _equal(name, recorded[theirs], ours[name], count):
@@ -96,6 +117,13 @@ def _plain(x: Any) -> Any:
     return x.item() if hasattr(x, "item") else x
 
 
-def _call(tx: Any) -> tuple[str, dict[str, Any]]:
-    call: Any = getattr(getattr(tx, "init", None), "call", None)
-    return (call.factory.__name__, call.arguments) if hasattr(call, "factory") else ("", {})
+def _calls(init: Any) -> list[Any]:
+    """Return the calls of rmsprop or of a dialect that made a transformation: in a recipe, or in what wraps it."""
+    call: Any = getattr(init, "call", None)
+    if not hasattr(call, "factory"):
+        return []
+    if call.factory.__name__ in ("rmsprop", *_BY_FUNCTION):
+        return [call]
+    arguments = [x for given in call.arguments.values() for x in (given if type(given) is tuple else (given,))]
+    inside = [found for x in arguments for found in _calls(getattr(x, "init", None))]
+    return inside or _calls(init.function)

@@ -1,22 +1,19 @@
 """From the variables of Keras' RMSprop."""
 
-import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import optax
 
 from rmsprop_optax.checkpoint import hyperparameters
-from rmsprop_optax.checkpoint.converting import Convert, numpy_of
+from rmsprop_optax.checkpoint.converting import Convert
 from rmsprop_optax.checkpoint.filling import whole
+from rmsprop_optax.checkpoint.keras_layouts import Layout, inner_config, layout
 from rmsprop_optax.checkpoint.statistics import in_our_terms
 from rmsprop_optax.dialects import ROWS
 
 __all__ = ["from_keras"]
-
-_KERAS = ROWS["keras"].state  # nu: velocity, mu: average_gradient, trace: momentum
-_IN_ORDER = ("nu", "trace", "mu")  # as Keras creates them
 
 
 def from_keras(
@@ -29,22 +26,26 @@ def from_keras(
 ) -> dict[str, Any]:
     r"""Read the moments from the variables of `keras.optimizers.RMSprop`.
 
-    They are, in this order: iteration, learning rate, then for all weights velocity, with momentum the momentum, and
-    if centered the average gradient. `velocity` becomes `nu`, or if centered, less `average_gradient` squared,
-    `variance`; `average_gradient` becomes `mu`, `momentum` becomes `trace` with its sign changed, and `iteration`
-    becomes `count`.
+    `velocity` becomes `nu`, or if centered, less `average_gradient` squared, `variance`; `average_gradient` becomes
+    `mu`, `momentum` becomes `trace` with its sign changed, and `iteration` becomes `count`. Variables are read by their
+    paths. Where they are numbered, `config` says what they are: iteration, learning rate unless it is a schedule, then
+    for all weights their averages, the accumulated gradients, velocity, momentum and average gradient, as far as there
+    are any.
+
+    Memory that is not RMSprop's (averages of the weights, accumulated gradients, the loss scale) is left alone, and a
+    warning names it.
 
     Args:
-      variables: The arrays in order, `optimizer.variables`; or by path, `{v.path: v.numpy() for v in
-        optimizer.variables}`; or by number, the group `optimizer/vars` of a `.weights.h5` file, or of the
-        `model.weights.h5` in a `.keras` archive, as h5py opens it.
-      names: A name for each trainable weight, in Keras' order, for `convert` and for messages:
-        `[v.path for v in model.trainable_variables]`.
+      variables: By path, `{v.path: v.numpy() for v in optimizer.variables}`; or a file that h5py opened, of Keras 3 or
+        tf_keras: a legacy `.h5`, a `.weights.h5`, or the `model.weights.h5` in a `.keras` archive; or the arrays in
+        order.
+      names: The path of each trainable weight, `[v.path for v in model.trainable_variables]`; in tf_keras `v.name`.
+        Where variables are numbered, names of your own, in Keras' order.
       convert: The function that makes the parameters of the model's weights, a dictionary from names to NumPy arrays.
         It is applied to each statistic, so it may rename, reshape, transpose, split and join, and nothing else. None
         leaves a dictionary by name.
       config: `optimizer.get_config()`, or the `compile_config` of a `.keras` archive's `config.json`, at `optimizer`,
-        `config`. It says what is kept, and is compared with `tx`. None takes both from `tx`.
+        `config`. It is compared with `tx`. Variables without paths need it if there is more than one for each weight.
       tx: What carries on, made by `rmsprop` or a function of `dialects`. None compares nothing.
 
     Returns:
@@ -66,74 +67,44 @@ def from_keras(
       ((2, 3), 7)
 
     References:
-      Keras 3.15.1, keras/src/optimizers/rmsprop.py, lines 87-107, and base_optimizer.py (save_own_variables).
+      Keras 3.15.1, keras/src/optimizers/rmsprop.py, lines 87-107, base_optimizer.py (build,
+      save_own_variables) and loss_scale_optimizer.py; tf_keras 2.21.0, tf_keras/src/optimizers/optimizer.py.
     """
     names = list(names)
-    listed, paths = _in_order(variables)
-    kept = _kept_by_keras(config, tx, (len(listed) - 2) / max(len(names), 1), paths)
-    if len(listed) != 2 + len(kept) * len(names) or len(set(names)) != len(names):
-        raise ValueError(
-            f"`variables` must be iteration, learning_rate and {', '.join(_KERAS[field] for field in kept)} of each of "
-            f"{len(names)} different `names`: {2 + len(kept) * len(names)} arrays, got {len(listed)}. They are another "
-            "optimizer's, or of other weights, or the file is not whole."
+    found = layout(variables, names, config)
+    config = None if config is None else inner_config(config)
+    count = _steps(found, config)
+    if found.extras:
+        uncounted = "" if count is not None else " `iteration` counts gradients, not steps: `config` gives a `count`."
+        warnings.warn(
+            f"`variables` also hold {', '.join(dict.fromkeys(found.extras))}. They are not read, as RMSprop does not "
+            f"remember them.{uncounted}",
+            stacklevel=2,
         )
-    _check_paths(paths, kept, len(names))
-    count = whole(listed[0])
-    arrays = {}
-    for k, field in enumerate(kept):
-        block = listed[2 + k * len(names) : 2 + (k + 1) * len(names)]
-        arrays[field] = dict(zip(names, block, strict=True))
     if tx is not None:
-        recorded = dict(config or {}) | {"learning_rate": float(listed[1])}
+        recorded = dict(config or {})
+        if found.learning_rate is not None:
+            recorded["learning_rate"] = float(found.learning_rate)
+        for option, field in (("centered", "mu"), ("momentum", "trace")):
+            _check_option(option, field in found.moments, tx)
         hyperparameters.compare("keras", recorded, tx, count, "`variables`")
-    return in_our_terms(arrays, _KERAS, convert, lr_in_momentum=True, count=count)
+    return in_our_terms(found.moments, ROWS["keras"].state, convert, lr_in_momentum=True, count=count)
 
 
-def _in_order(variables: Any) -> tuple[list[np.ndarray], list[str] | None]:
-    """Return arrays in order, and their paths if they have any."""
-    if isinstance(variables, str | bytes) or not isinstance(variables, Mapping | Sequence):
-        raise TypeError(
-            f"`variables` must be a mapping or a sequence of arrays, got {type(variables).__name__}. Open a file with "
-            "h5py and pass its group optimizer/vars."
-        )
-    if not isinstance(variables, Mapping):
-        return [numpy_of(x) for x in variables], None
-    keys = list(variables)
-    if all(re.fullmatch(r"\d+", str(key)) for key in keys):
-        if sorted(map(int, keys)) != list(range(len(keys))):
-            raise ValueError(f"`variables` must be numbered 0, 1, ..., got {', '.join(map(str, sorted(keys)))}.")
-        return [numpy_of(variables[key]) for key in sorted(keys, key=int)], None
-    return [numpy_of(variables[key]) for key in keys], keys
+def _steps(found: Layout, config: Mapping[str, Any] | None) -> int | None:
+    """Return the steps taken: `iteration`, or with accumulated gradients as many of it as make a step."""
+    iteration: int = whole(found.iteration)
+    if not any("gradient_accumulation_steps" in words for words in found.extras):
+        return iteration
+    each = (config or {}).get("gradient_accumulation_steps")
+    return iteration // each if each else None
 
 
-def _kept_by_keras(config: Any, tx: Any, blocks: float, paths: list[str] | None) -> tuple[str, ...]:
-    """Return the fields that the optimizer keeps, in Keras' order: its paths, its options or their number tell."""
-    if paths is not None:
-        kept = [field for field in _IN_ORDER if any(path.endswith(_KERAS[field]) for path in paths[2:])]
-        return tuple(kept) or ("nu",)
-    if config is not None:
-        centered, momentum = config.get("centered", False), config.get("momentum", 0) or 0
-    elif tx is not None:
-        ours = hyperparameters.options(tx)
-        centered, momentum = ours.get("centered", False), 0 if ours.get("momentum") is None else ours["momentum"]
-    elif blocks == 2:
+def _check_option(option: str, present: bool, tx: optax.GradientTransformation) -> None:
+    """Refuse a transformation that keeps other moments than there are."""
+    ours = hyperparameters.options(tx).get(option)
+    if present != (ours is not None and ours is not False and not (isinstance(ours, int | float) and ours == 0)):
         raise ValueError(
-            "`variables` are two for each weight, and the second is the momentum or the average gradient. Pass "
-            "`config`, or pass `tx`."
+            f"`tx` has {option}={ours}, but the variables are those of an optimizer {'with' if present else 'without'} "
+            f"{option}. Build it with the run's own numbers (dialects.keras_rmsprop takes them)."
         )
-    else:
-        centered = momentum = blocks == 3
-    switches = {"nu": True, "trace": not isinstance(momentum, int | float) or momentum > 0, "mu": centered}
-    return tuple(field for field in _IN_ORDER if switches[field])
-
-
-def _check_paths(paths: list[str] | None, kept: tuple[str, ...], weights: int) -> None:
-    if paths is None:
-        return
-    expected = ["iteration", "learning_rate", *(_KERAS[field] for field in kept for _ in range(weights))]
-    for path, ending in zip(paths, expected, strict=True):
-        if not re.search(rf"{ending}(:0)?$", path):
-            raise ValueError(
-                f"`variables` must be in Keras' order: expected one that ends in {ending}, got {path}. They are "
-                "another optimizer's, or have been sorted."
-            )

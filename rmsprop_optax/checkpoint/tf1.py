@@ -13,6 +13,9 @@ from rmsprop_optax.checkpoint.statistics import in_our_terms
 
 __all__ = ["from_tf1"]
 
+_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # the end of a key in an object-based checkpoint
+_SLOTS = {"nu": "rms", "mu": "mg", "trace": "momentum"}  # their names there
+
 
 def from_tf1(
     variables: Mapping[str, Any],
@@ -26,7 +29,9 @@ def from_tf1(
 
     The slots of a variable `V` are `V/RMSProp`, `V/RMSProp_1`, `V/RMSProp_2` in the order of their creation: rms and
     momentum, or, if centered, rms, mg and momentum. `rms` becomes `nu`, or if centered, less `mg` squared,
-    `variance`; `mg` becomes `mu`, and `momentum` becomes `trace` with its sign changed.
+    `variance`; `mg` becomes `mu`, and `momentum` becomes `trace` with its sign changed. An object-based
+    `tf.train.Checkpoint`, which names its slots rms, mg and momentum, is read, too, of this optimizer and of
+    tf.keras' legacy one; weights are then named by their place among the objects, `model/dense/kernel`.
 
     Args:
       variables: All variables by name, as `tf.train.load_checkpoint(path)` reads them:
@@ -36,7 +41,8 @@ def from_tf1(
         It is applied to each statistic, so it may rename, reshape, transpose, split and join, and nothing else. None
         leaves a dictionary by name.
       name: The optimizer's name.
-      global_step: The name of the variable that counts the steps; without it there is no `count`.
+      global_step: The name of the variable that counts the steps, or of its object; without it there is no `count`.
+        tf.keras' legacy optimizer has its own.
       tx: What carries on, made by `rmsprop` or a function of `dialects`: whether it is centered is compared. The file
         has no other hyperparameters. None compares nothing.
 
@@ -65,28 +71,63 @@ def from_tf1(
             f"`variables` must be a mapping from names to arrays, got {type(variables).__name__}. Read a checkpoint "
             "with tf.train.load_checkpoint."
         )
-    slots = _slots(variables, name)
-    kept = ("nu", "mu", "trace") if any("_2" in found for found in slots.values()) else ("nu", "trace")
-    suffixes = ("", "_1", "_2")[: len(kept)]
-    _check_slots(slots, suffixes, name)
+    if any(key.endswith(_VALUE) for key in variables):
+        slots, count = _slots_of_objects(variables), _count_of_objects(variables, global_step)
+        present = {slot for found in slots.values() for slot in found}
+        foreign = {field: slot for field, slot in _SLOTS.items() if field == "nu" or slot in present}
+        _check_slots(slots, [*foreign.values()])
+    else:
+        slots = _slots(variables, name)
+        fields = ("nu", "mu", "trace") if any(f"{name}_2" in found for found in slots.values()) else ("nu", "trace")
+        foreign = {field: name + suffix for field, suffix in zip(fields, ("", "_1", "_2"), strict=False)}
+        _check_slots(slots, [*foreign.values()])
+        count = whole(numpy_of(variables[global_step])) if global_step in variables else None
     if tx is not None:
-        hyperparameters.compare("tf1", {"centered": "mu" in kept}, tx, None, "`variables`")
+        legacy = hyperparameters.framework_of(tx) == "tf_keras_legacy"
+        hyperparameters.compare(
+            "tf_keras_legacy" if legacy else "tf1", {"centered": "mu" in foreign}, tx, None, "`variables`"
+        )
     arrays = {
-        field: {weight: numpy_of(found[suffix]) for weight, found in slots.items()}
-        for field, suffix in zip(kept, suffixes, strict=True)
+        field: {weight: numpy_of(found[slot]) for weight, found in slots.items()} for field, slot in foreign.items()
     }
-    foreign = {field: f"{name}{suffix}" for field, suffix in zip(kept, suffixes, strict=True)}
-    count = whole(numpy_of(variables[global_step])) if global_step in variables else None
     return in_our_terms(arrays, foreign, convert, lr_in_momentum=True, count=count)
 
 
+def _slots_of_objects(variables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the slots of each variable by name in an object-based checkpoint, which has them below the variable."""
+    slots: dict[str, dict[str, Any]] = {}
+    optimizers = set()
+    for key in sorted(variables):
+        found = re.fullmatch(rf"(.+)/\.OPTIMIZER_SLOT/(.+)/([^/]+){re.escape(_VALUE)}", key)
+        if found:
+            slots.setdefault(found[1].replace(".S", "/"), {})[found[3]] = variables[key]
+            optimizers.add(found[2])
+    if len(optimizers) > 1:
+        raise ValueError(
+            "`variables` are an object-based tf.train.Checkpoint with the slots of "
+            f"{' and '.join(sorted(optimizers))}. Pass the keys of one."
+        )
+    if not optimizers:
+        raise ValueError(
+            "`variables` are an object-based tf.train.Checkpoint without slots. Keras since 2.11 numbers its variables "
+            "there (optimizer/_variables/2), and nothing says what they are: load the file with Keras, and pass "
+            "{v.path: v.numpy() for v in optimizer.variables} to checkpoint.from_keras."
+        )
+    return slots
+
+
+def _count_of_objects(variables: Mapping[str, Any], global_step: str) -> int | None:
+    counts = [key for key in variables if key == f"{global_step}{_VALUE}" or key.endswith(f"/iter{_VALUE}")]
+    return whole(numpy_of(variables[counts[0]])) if len(counts) == 1 else None
+
+
 def _slots(variables: Mapping[str, Any], name: str) -> dict[str, dict[str, Any]]:
-    """Return the slots of each variable by suffix: none, _1, _2."""
+    """Return the slots of each variable by name: the optimizer's, with a number from the second on."""
     slots: dict[str, dict[str, Any]] = {}
     for key in variables:
-        found = re.fullmatch(rf"(.+)/{re.escape(name)}(_\d+)?", key)
+        found = re.fullmatch(rf"(.+)/({re.escape(name)}(?:_\d+)?)", key)
         if found:
-            slots.setdefault(found[1], {})[found[2] or ""] = variables[key]
+            slots.setdefault(found[1], {})[found[2]] = variables[key]
     if not slots:
         seen = sorted({re.sub(r"_\d+$", "", key.rpartition("/")[2]) for key in variables})
         raise ValueError(
@@ -96,11 +137,10 @@ def _slots(variables: Mapping[str, Any], name: str) -> dict[str, dict[str, Any]]
     return dict(sorted(slots.items()))
 
 
-def _check_slots(slots: dict[str, dict[str, Any]], suffixes: tuple[str, ...], name: str) -> None:
+def _check_slots(slots: dict[str, dict[str, Any]], expected: list[str]) -> None:
     for weight, found in slots.items():
-        if set(found) != set(suffixes):
+        if set(found) != set(expected):
             raise ValueError(
-                f"{weight} must have the slots {', '.join(name + suffix for suffix in suffixes)}, got "
-                f"{', '.join(name + suffix for suffix in sorted(found))}. The file is not whole, or two optimizers "
-                f"have written it."
+                f"{weight} must have the slots {', '.join(expected)}, got "
+                f"{', '.join(sorted(found))}. The file is not whole, or two optimizers have written it, or another one."
             )

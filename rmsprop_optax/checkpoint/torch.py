@@ -1,6 +1,5 @@
 """From the `state_dict` of torch.optim.RMSprop, timm's RMSpropTF and Stable-Baselines3's RMSpropTFLike, and back."""
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,8 @@ from rmsprop_optax.checkpoint.contents import Contents, agreed, joined
 from rmsprop_optax.checkpoint.converting import Convert, numpy_of, reverted
 from rmsprop_optax.checkpoint.filling import no_codes, whole
 from rmsprop_optax.checkpoint.statistics import in_our_terms
+from rmsprop_optax.checkpoint.torch_groups import compare_groups
+from rmsprop_optax.checkpoint.torch_layouts import Layout, layout, named, written
 from rmsprop_optax.checkpoint.variance import mean_square
 from rmsprop_optax.dialects import ROWS
 
@@ -19,15 +20,14 @@ __all__ = ["from_torch", "to_torch"]
 
 _THEIRS = ROWS["torch"].state  # nu: square_avg, mu: grad_avg, trace: momentum_buffer
 _FAMILY = tuple(name for name, row in ROWS.items() if row.state == ROWS["torch"].state)
-_OFF = ("maximize", "caution", "corrected_weight_decay")
 
 
 def from_torch(
     state_dict: Mapping[str, Any],
     convert: Convert = None,
     *,
-    names: Sequence[str] | None = None,
-    tx: optax.GradientTransformation | None = None,
+    names: Sequence[str] | Mapping[str, Any] | None = None,
+    tx: optax.GradientTransformation | Sequence[optax.GradientTransformation] | None = None,
     framework: str | None = None,
 ) -> dict[str, Any]:
     r"""Read the moments from the `state_dict()` of `torch.optim.RMSprop`, or of one with its layout.
@@ -38,14 +38,21 @@ def from_torch(
     `torch.load(path, weights_only=True, map_location="cpu")`.
 
     Args:
-      state_dict: The optimizer's, not the model's: a mapping with `state` and `param_groups`, of tensors or arrays.
+      state_dict: The optimizer's, not the model's: a mapping with `state` and `param_groups`, of tensors or arrays. Its
+        parameters are numbered, or named as FSDP and torch.distributed.checkpoint have them, flattened
+        (`state.weight.square_avg`) or not. A Lightning checkpoint, or the list `optimizer_states` in it, is read if it
+        has one optimizer.
       convert: The function that makes the parameters of the model's weights, a dictionary from names to NumPy arrays.
         It is applied to each statistic, so it may rename, reshape, transpose, split and join, and nothing else. None
         leaves a dictionary by name.
-      names: The names of the optimizer's parameters in its order, `[name for name, _ in model.named_parameters()]` as
-        a rule. None takes those that the optimizer was given, and otherwise its numbers 0, 1, ...
-      tx: What carries on, made by `rmsprop` or a function of `dialects`: its arguments are compared with those in
-        `param_groups`, the learning rate, too. None compares nothing.
+      names: The names of the optimizer's parameters, if the file does not record them: one list in the order of
+        `param_groups`, the names of one group after those of the other. With one group that is
+        `[name for name, _ in model.named_parameters()]` as a rule. A dictionary from these names to the weights, in
+        that order, has the shapes compared, too; its order is free where the file records the names. None takes the
+        recorded names, and otherwise, without `convert`, the numbers 0, 1, ...
+      tx: What carries on, made by `rmsprop` or a function of `dialects` or `recipes`: its arguments are compared with
+        those in `param_groups`, the learning rate, too, and its `weight_decay_mask` group by group. For
+        `optax.partition`, a list with one optimizer for each group. None compares nothing.
       framework: torch, timm, sb3 or pfrl, whose switches `tx` is compared with; None takes it from `tx` and
         `param_groups`.
 
@@ -54,8 +61,9 @@ def from_torch(
       as `convert` returns it; from `count` to an int; from `lr_in_momentum` to a bool if there is a trace.
 
     Raises:
-      ValueError: Missing or extra parameters, or statistics; those of another optimizer; other hyperparameters; groups
-        that keep different statistics; a `convert` that loses, doubles or changes numbers; damaged values.
+      ValueError: Missing or extra parameters, or statistics; names that contradict those in the file; names or shapes
+        in another order; statistics of another optimizer; other hyperparameters; groups that keep different statistics;
+        a `convert` that loses, doubles or changes numbers; damaged values; sharded tensors.
       TypeError: What is no mapping; a `convert` that casts.
 
     Example:
@@ -73,19 +81,28 @@ def from_torch(
       PyTorch 2.13.0, torch/optim/rmsprop.py, lines 106-142 (the state); timm 1.0.31, timm/optim/rmsprop_tf.py, lines
       136-150; stable-baselines3 2.9.2, stable_baselines3/common/sb2_compat/rmsprop_tf_like.py, lines 88-135.
     """
-    groups, entries = _parts(state_dict)
-    indices = [index for group in groups for index in group["params"]]
-    named = _named(groups, indices, names)
+    found = layout(state_dict)
+    groups, entries = found.groups, found.entries
+    name_of = _by_name(found, names, "names") if isinstance(names, Mapping) else named(found, names)
+    if convert is not None and names is None and None in found.recorded:
+        raise ValueError(
+            f"`state_dict` numbers its {len(found.keys)} parameters and `convert` takes names. Pass `names`, those of "
+            "the optimizer's parameters in its order: [name for name, _ in model.named_parameters()] if it has one "
+            "group, and otherwise the names of each group, one group after the other."
+        )
     fields = _fields(groups)
-    _check_entries(entries, indices, named, fields)
-    arrays = {field: {name: numpy_of(entries[i][_THEIRS[field]]) for i, name in named.items()} for field in fields}
-    count = max(whole(numpy_of(entries[index]["step"])) for index in indices)
+    _check_entries(entries, name_of, fields)
+    arrays = {
+        field: {name: numpy_of(entries[key][_THEIRS[field]]) for key, name in name_of.items()} for field in fields
+    }
+    if isinstance(names, Mapping):
+        _check_shapes("names", names, arrays["nu"])
+    count = max(whole(numpy_of(entries[key]["step"])) for key in name_of)
 
     framework = _framework(framework, groups, tx)
-    inside = bool(groups[0].get("lr_in_momentum", ROWS[framework].variant.lr_in_momentum))
+    inside = _inside(groups, ROWS[framework].variant.lr_in_momentum)
     if tx is not None:
-        for i, group in enumerate(groups):
-            hyperparameters.compare(framework, group, tx, count, f"`param_groups[{i}]`", _OFF)
+        compare_groups(framework, groups, name_of, arrays["nu"], convert, tx, count)
     return in_our_terms(arrays, _THEIRS, convert, lr_in_momentum=inside, count=count)
 
 
@@ -105,19 +122,21 @@ def to_torch(
     Args:
       state: A state of `rmsprop` or of a function of `dialects`, in any chain.
       state_dict: What `state_dict()` of the new PyTorch optimizer returns: its `param_groups` are kept.
-      weights: From the names of the optimizer's parameters, in its order, to weights; only the shapes are read.
-        `dict(model.named_parameters())` as a rule.
+      weights: From the names of the optimizer's parameters to weights; only the shapes are read. Where `state_dict`
+        records the names, `dict(model.named_parameters())` will do; otherwise they stand in the optimizer's order, the
+        weights of one group after those of the other.
       convert: The function that makes parameters of weights, as for :func:`from_torch`.
-      count: The steps taken, if `state` doesn't count them. A whole number.
+      count: The steps taken, if `state` doesn't count them: without a schedule or a bias correction it does not.
+        PyTorch's RMSprop keeps the number and does not calculate with it. A whole number.
       as_tensor: What makes a tensor of a NumPy array, `torch.as_tensor`; None leaves arrays, which PyTorch doesn't
         load.
 
     Returns:
-      A new dictionary with `state` and `param_groups`. PyTorch casts the moments to the parameter's dtype as it loads.
+      A new dictionary in the form of `state_dict`. PyTorch casts the moments to the parameter's dtype as it loads.
 
     Raises:
-      ValueError: Options in `param_groups` that need other moments than `state` has; other parameters or shapes; no
-        count.
+      ValueError: Options in `param_groups` that need other moments than `state` has; other parameters or shapes; names
+        that contradict those in `state_dict`; no count.
 
     Example:
       >>> import jax.numpy as jnp
@@ -132,10 +151,8 @@ def to_torch(
     References:
       PyTorch 2.13.0, torch/optim/rmsprop.py, lines 106-142, and torch/optim/optimizer.py, load_state_dict.
     """
-    groups, _ = _parts(state_dict)
-    indices = [index for group in groups for index in group["params"]]
-    if len(indices) != len(weights):
-        raise ValueError(f"`weights` must have the optimizer's {len(indices)} parameters, got {len(weights)}.")
+    theirs = layout(state_dict)
+    name_of = _names_of_weights(theirs, weights)
     found = contents.describe_rmsprop(state, of_optax=False)
     no_codes("`state`", found)
     step: Any = agreed(found.counts) if found.counts else count
@@ -148,15 +165,15 @@ def to_torch(
         )
     if count is not None and whole(count) != step:
         raise ValueError(f"`count` must be that of `state`, {step}, or left out; got {count}.")
-    moments = _for_groups(groups, found)
+    moments = _for_groups(theirs.groups, found)
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     arrays = {_THEIRS[field]: reverted(convert, tree, shapes) for field, tree in moments.items()}
     make = (lambda x: x) if as_tensor is None else as_tensor
-    filled = {
-        index: {"step": make(np.array(step, np.float32)), **{key: make(tree[name]) for key, tree in arrays.items()}}
-        for index, name in zip(indices, weights, strict=True)
+    entries = {
+        key: {"step": make(np.array(step, np.float32)), **{field: make(tree[name]) for field, tree in arrays.items()}}
+        for key, name in name_of.items()
     }
-    return {"state": filled, "param_groups": copy.deepcopy(groups)}
+    return written(theirs, entries)
 
 
 def _for_groups(groups: list[dict[str, Any]], found: Contents) -> dict[str, dict[str, Any]]:
@@ -172,7 +189,7 @@ def _for_groups(groups: list[dict[str, Any]], found: Contents) -> dict[str, dict
             f"{groups[0].get('centered', False)} and momentum={groups[0].get('momentum', 0)} ask for "
             f"{', '.join(wanted)}. Build the PyTorch optimizer with the options of the run."
         )
-    inside = bool(groups[0].get("lr_in_momentum", False))
+    inside = _inside(groups, False)
     if found.lr_in_momentum is not None and found.lr_in_momentum != inside:
         raise ValueError(
             f"`state` has a trace with lr_in_momentum={found.lr_in_momentum}, this PyTorch optimizer has one with "
@@ -183,49 +200,54 @@ def _for_groups(groups: list[dict[str, Any]], found: Contents) -> dict[str, dict
     return moments
 
 
-def _parts(state_dict: Any) -> tuple[list[dict[str, Any]], dict[Any, Any]]:
-    if not isinstance(state_dict, Mapping):
-        raise TypeError(
-            f"`state_dict` must be a mapping, got {type(state_dict).__name__}. Read a file with torch.load(path, "
-            'weights_only=True, map_location="cpu").'
-        )
-    if not {"state", "param_groups"} <= {*state_dict}:
-        raise ValueError(
-            "`state_dict` must be an optimizer's, with state and param_groups; found "
-            f"{', '.join(map(str, list(state_dict)[:5])) or 'nothing'}. A training checkpoint often has it under "
-            "`optimizer`; the model's own has no statistics."
-        )
-    groups = list(state_dict["param_groups"])
-    if not groups or not all("params" in group for group in groups):
-        raise ValueError("`state_dict` has param_groups without `params`: the file is not whole.")
-    return groups, {int(index): entry for index, entry in state_dict["state"].items()}
+def _names_of_weights(theirs: Layout, weights: Mapping[str, Any]) -> dict[Any, str]:
+    """Return the name of each of the optimizer's parameters: by the names in the file, otherwise in the order there."""
+    if len(weights) != len(theirs.keys):
+        raise ValueError(f"`weights` must have the optimizer's {len(theirs.keys)} parameters, got {len(weights)}.")
+    name_of = _by_name(theirs, weights, "weights")
+    present = [(name, theirs.entries.get(key, {}).get(_THEIRS["nu"])) for key, name in name_of.items()]
+    _check_shapes("weights", weights, {name: x for name, x in present if x is not None})
+    return name_of
 
 
-def _named(groups: list[Any], indices: list[int], names: Sequence[str] | None) -> dict[int, Any]:
-    if names is None and all("param_names" in group for group in groups):
-        names = [name for group in groups for name in group["param_names"]]
-    listed: list[Any] = list(range(len(indices))) if names is None else list(names)
-    if len(listed) != len(indices) or len(set(listed)) != len(listed):
-        raise ValueError(
-            f"`names` must name the optimizer's {len(indices)} parameters, each once and in its order; got "
-            f"{len(listed)} names, {len(set(listed))} of them different."
-        )
-    return dict(zip(indices, listed, strict=True))
+def _by_name(found: Layout, weights: Mapping[str, Any], argument: str) -> dict[Any, Any]:
+    """Return the name of each key; weights that go by the recorded names may stand in any order."""
+    recorded = None not in found.recorded and set(found.recorded) == set(weights)
+    return named(found, found.recorded if recorded else list(weights), argument)
+
+
+def _check_shapes(argument: str, weights: Mapping[str, Any], statistics: Mapping[str, Any]) -> None:
+    """Refuse weights in another order than the optimizer's, where their shapes give them away."""
+    for name, x in statistics.items():
+        if tuple(x.shape) != tuple(weights[name].shape):
+            raise ValueError(
+                f"`{_THEIRS['nu']}` of {name} has shape {tuple(x.shape)} in the file, but `{argument}` has shape "
+                f"{tuple(weights[name].shape)} for it, so they are in another order. It is that of `param_groups`: the "
+                "parameters of one group after those of the other."
+            )
 
 
 def _fields(groups: list[Any]) -> tuple[str, ...]:
     """Return which moments the groups keep."""
-    kept = {(bool(group.get("centered", False)), float(group.get("momentum", 0)) > 0) for group in groups}
-    if len(kept) > 1:
+    asked = {(bool(group.get("centered", False)), float(group.get("momentum", 0)) > 0) for group in groups}
+    if len(asked) > 1:
         raise ValueError(
             "The `param_groups` differ in centered or momentum > 0, so they keep different statistics. Read them one "
             "by one: a `state_dict` with one group and the state of its parameters."
         )
-    centered, momentum = kept.pop()
+    centered, momentum = asked.pop()
     return ("nu", *(("mu",) if centered else ()), *(("trace",) if momentum else ()))
 
 
-def _check_entries(entries: dict[int, Any], indices: list[int], named: dict[int, Any], fields: tuple[str, ...]) -> None:
+def _inside(groups: list[Any], default: bool) -> bool:
+    """Return whether the learning rate is in the momentum, or refuse groups that differ in it."""
+    orders = {bool(group.get("lr_in_momentum", default)) for group in groups}
+    if len(orders) > 1:
+        raise ValueError("The `param_groups` differ in lr_in_momentum, so their buffers mean different things.")
+    return orders.pop()
+
+
+def _check_entries(entries: dict[Any, Any], name_of: dict[Any, Any], fields: tuple[str, ...]) -> None:
     """Refuse statistics of another optimizer, and missing and extra ones."""
     expected = {_THEIRS[field] for field in fields} | {"step"}
     for index, entry in entries.items():
@@ -233,11 +255,12 @@ def _check_entries(entries: dict[int, Any], indices: list[int], named: dict[int,
         if found != expected:
             missing, extra = sorted(expected - found), sorted(found - expected)
             raise ValueError(
-                f"The statistics of {named.get(index, index)} must be {', '.join(sorted(expected))}; missing: "
+                f"The statistics of {name_of.get(index, index)} must be {', '.join(sorted(expected))}; missing: "
                 f"{', '.join(missing) or 'none'}; unexpected: {', '.join(extra) or 'none'}. These are another "
                 "optimizer's, or `centered` and `momentum` have been changed, or the file is not whole."
             )
-    missing, extra = [named[i] for i in indices if i not in entries], [i for i in entries if i not in named]
+    missing = [name for key, name in name_of.items() if key not in entries]
+    extra = [key for key in entries if key not in name_of]
     if missing or extra:
         raise ValueError(
             f"Each parameter must have statistics; missing: {', '.join(map(str, missing[:5])) or 'none'}; unexpected: "
@@ -248,7 +271,7 @@ def _check_entries(entries: dict[int, Any], indices: list[int], named: dict[int,
 
 def _framework(framework: str | None, groups: list[Any], tx: Any) -> str:
     if framework is None:
-        dialect = hyperparameters.framework_of(tx)
+        dialect = hyperparameters.framework_of(tx[0] if type(tx) in (list, tuple) and tx else tx)
         framework = dialect if dialect in _FAMILY else "timm" if "lr_in_momentum" in groups[0] else "torch"
     if framework not in _FAMILY:
         raise ValueError(f"`framework` must be one of {', '.join(_FAMILY)}, got {framework!r}.")

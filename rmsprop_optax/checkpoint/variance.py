@@ -27,8 +27,8 @@ def _elementwise(function: Callable[..., np.ndarray], first: Any, second: Any) -
     second = jax.device_put(second, first.sharding)
     pairs = zip(first.addressable_shards, second.addressable_shards, strict=True)
     shards = [jax.device_put(function(np.asarray(a.data), np.asarray(b.data)), a.device) for a, b in pairs]
-    home: Any = first.sharding  # jax's stub asks with_memory_kind for a string
-    return jax.make_array_from_single_device_arrays(first.shape, home.with_memory_kind(None), shards)
+    on_device: Any = first.sharding  # jaxlib's stub wants a kind of memory
+    return jax.make_array_from_single_device_arrays(first.shape, on_device.with_memory_kind(None), shards)
 
 
 def _square(nu: np.ndarray, mu: np.ndarray) -> Any:

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+__all__ = ["BFloat16", "Codec", "RmsByte", "SignedByte", "dither", "truncate"]
+
 
 @runtime_checkable
 class Codec(Protocol):
@@ -244,10 +246,10 @@ class BFloat16:
 
 def truncate(x: jax.Array, dropped: int, bits: jax.Array) -> jax.Array:
     """Round float32 up or down, by the dither, to numbers whose last `dropped` bits are 0; infinity and NaN stay."""
-    kept = ~((1 << dropped) - 1) & 0xFFFFFFFF
-    largest = float(np.array(0x7F7FFFFF & kept, np.uint32).view(np.float32))
+    mask = ~((1 << dropped) - 1) & 0xFFFFFFFF
+    largest = float(np.array(0x7F7FFFFF & mask, np.uint32).view(np.float32))
     raw = jax.lax.bitcast_convert_type(jnp.clip(x, -largest, largest), jnp.uint32)
-    rounded = (raw + (bits >> (32 - dropped))) & jnp.uint32(kept)
+    rounded = (raw + (bits >> (32 - dropped))) & jnp.uint32(mask)
     return jnp.where(jnp.isfinite(x), _float_of(rounded), x)
 
 
@@ -260,8 +262,8 @@ def dither(x: jax.Array, number: jax.Array, count: jax.Array) -> jax.Array:
     """
     step, epoch = count.astype(jnp.uint32), (count >> 7).astype(jnp.uint32)
     start = _mix(_index(x) + (number.astype(jnp.uint32) * jnp.uint32(0x85EBCA6B) + epoch * jnp.uint32(0xC2B2AE35)))
-    moved = step * jnp.where((start & 32) == 0, jnp.uint32(0x9E3779B9), jnp.uint32(0xA54FF53B))
-    return start + jnp.where((start & 64) == 0, moved, ~moved)
+    ahead = step * jnp.where((start & 32) == 0, jnp.uint32(0x9E3779B9), jnp.uint32(0xA54FF53B))
+    return start + jnp.where((start & 64) == 0, ahead, ~ahead)
 
 
 def _index(x: jax.Array) -> jax.Array:

@@ -21,6 +21,8 @@ from rmsprop_optax import _checks, moments
 from rmsprop_optax._value import value
 from rmsprop_optax.compression.codecs import Codec, dither
 
+__all__ = ["CompressedState", "compressed", "decompress", "recompress"]
+
 
 class CompressedState(NamedTuple):
     """The state of a compressed transformation: that of the transformation, with codes for moments."""
@@ -259,7 +261,7 @@ def _listed(names: Any) -> str:
 class _Leaf(NamedTuple):
     """A leaf of a state."""
 
-    place: str
+    name: str
     value: Any
     field: str | None = None  # the moment it belongs to
     path: Any = None  # its path in that moment: its parameter's path
@@ -272,21 +274,21 @@ def _leaves(state: Any, codecs: dict[str, Codec]) -> tuple[list[_Leaf], Any]:
     flat, treedef = jax.tree_util.tree_flatten_with_path(state)
     leaves = [_Leaf(_checks.leaf_name(path), x) for path, x in flat]
     numbers = {path: number for number, (path, _) in enumerate(flat)}
-    kept: dict[str, None] = {}
+    fields: dict[str, None] = {}
     for path, entry in moments.entries(state):
         second = moments.second(entry) or "no second moment"
         for field, tree in moments.of(entry).items():
-            kept[field], codec = None, codecs.get(field)
+            fields[field], codec = None, codecs.get(field)
             for rest, _ in jax.tree_util.tree_leaves_with_path(tree):
                 number = numbers[*path, GetAttrKey(field), *rest]
                 leaf = leaves[number]._replace(field=field, path=rest, codec=codec)
                 if codec is not None and codec.relative_to is not None:
                     leaf = leaf._replace(reference=numbers.get((*path, GetAttrKey(second), *rest)))
                     if leaf.reference is None:
-                        raise ValueError(f"`state` at {leaf.place} has no second moment beside it for {codec!r}.")
+                        raise ValueError(f"`state` at {leaf.name} has no second moment beside it for {codec!r}.")
                 leaves[number] = leaf
-    for name in codecs.keys() - kept:
-        found = _listed(kept) if kept else f"none of {_listed(moments.NAMES)}"
+    for name in codecs.keys() - fields:
+        found = _listed(fields) if fields else f"none of {_listed(moments.NAMES)}"
         raise ValueError(f"`{name}` is no field of the state of this transformation; it has {found}.")
     return leaves, treedef
 
@@ -302,12 +304,12 @@ def _decoded(state: Any, codecs: dict[str, Codec]) -> Any:
     values = [leaf.value for leaf in leaves]
     for leaf in leaves:
         if leaf.field and leaf.codec is None and jnp.issubdtype(jnp.result_type(leaf.value), jnp.integer):
-            raise TypeError(f"`state` at {leaf.place} is in codes. Pass {leaf.field}= the codec it was made with.")
+            raise TypeError(f"`state` at {leaf.name} is in codes. Pass {leaf.field}= the codec it was made with.")
     for i in _in_order(leaves):
         codes, codec, reference = leaves[i].value, leaves[i].codec, leaves[i].reference
         if jnp.result_type(codes) != codec.dtype:
             raise TypeError(
-                f"`state` at {leaves[i].place} must be the {jnp.dtype(codec.dtype)} codes of {codec!r}, got "
+                f"`state` at {leaves[i].name} must be the {jnp.dtype(codec.dtype)} codes of {codec!r}, got "
                 f"{jnp.result_type(codes)}. Use the codec it was made with; decoded moments go through `recompress`."
             )
         root = None if reference is None else values[reference]
@@ -327,7 +329,7 @@ def _encoded(state: Any, codecs: dict[str, Codec], count: Any, *, before: Any = 
         dtype = jnp.result_type(now[i])
         if not jnp.issubdtype(dtype, jnp.floating) or jnp.finfo(dtype).bits > 32:
             raise TypeError(
-                f"`state` at {leaves[i].place} must be in float32 or less and real for {codec!r}, got {dtype}. Keep it "
+                f"`state` at {leaves[i].name} must be in float32 or less and real for {codec!r}, got {dtype}. Keep it "
                 "as it is: leave its parameter to another transformation with optax.partition."
             )
         root = None if reference is None else values[reference]
@@ -363,11 +365,11 @@ def _beside(state: Any, params: Any) -> Any:
     leaves, treedef = _leaves(state, {})
     homes = dict(jax.tree_util.tree_leaves_with_path(params))
 
-    def placed(leaf):
+    def beside_parameter(leaf):
         home = None if leaf.field is None else homes.get(leaf.path)
         return leaf.value if home is None or jnp.shape(home) != leaf.value.shape else moments.beside(home, leaf.value)
 
-    return jax.tree.unflatten(treedef, map(placed, leaves))
+    return jax.tree.unflatten(treedef, map(beside_parameter, leaves))
 
 
 def _map_compressed(function: Any, state: Any) -> Any:

@@ -18,6 +18,15 @@ from rmsprop_optax import _checks, moments
 from rmsprop_optax._value import value
 from rmsprop_optax.compression.codecs import dither, truncate
 
+__all__ = [
+    "DitheredMasterWeightsState",
+    "DitheredWeightsState",
+    "MasterWeightsState",
+    "export_weights",
+    "import_weights",
+    "with_master_weights",
+]
+
 
 class MasterWeightsState(NamedTuple):
     """The state of a transformation with master weights, for 16 low bits."""
@@ -338,20 +347,20 @@ def _check_state(state, params, low_bits=None):
     return halves
 
 
-def _check_half(place, p, half, expected):
+def _check_half(path, p, half, expected):
     """Refuse a low half that is not one of this parameter."""
     if half.dtype not in (expected, _NO_LOW):
-        raise TypeError(f"`state.low` at {place} must be {expected}, or bool for no low half, got {half.dtype}.")
+        raise TypeError(f"`state.low` at {path} must be {expected}, or bool for no low half, got {half.dtype}.")
     if half.shape != np.shape(p):
-        raise ValueError(f"`params` at {place} has shape {np.shape(p)}, but `state.low` there has shape {half.shape}.")
+        raise ValueError(f"`params` at {path} has shape {np.shape(p)}, but `state.low` there has shape {half.shape}.")
     if half.dtype == expected and not _is_bfloat16(p):
         raise TypeError(
-            f"`params` at {place} were bfloat16 at init and are {jnp.result_type(p)} now: the update, which is "
+            f"`params` at {path} were bfloat16 at init and are {jnp.result_type(p)} now: the update, which is "
             "float32, was added by something that promotes. Add it with optax.apply_updates, which keeps the "
             "parameter's dtype; or pass low_bits=0, whose updates are bfloat16."
         )
     if half.dtype == _NO_LOW and _is_bfloat16(p):
         raise TypeError(
-            f"`params` at {place} were float32 or better at init and are bfloat16 now. Cast them back, or begin with "
+            f"`params` at {path} were float32 or better at init and are bfloat16 now. Cast them back, or begin with "
             "the init of bfloat16 parameters."
         )

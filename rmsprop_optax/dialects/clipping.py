@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from rmsprop_optax import _checks
+from rmsprop_optax._value import value
 from rmsprop_optax.transform import saturate
 
 __all__ = ["at_most_one", "chain_in_float32", "clip_norm", "clip_value"]
@@ -14,6 +15,7 @@ __all__ = ["at_most_one", "chain_in_float32", "clip_norm", "clip_value"]
 _NO_CLIPPING = " Leave it None to not clip."
 
 
+@value
 def chain_in_float32(*links: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
     """Chain links in float32 or better, so that a float16 norm does not overflow; the update has the gradient's dtype.
 

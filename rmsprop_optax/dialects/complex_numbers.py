@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import optax
 
 from rmsprop_optax import _checks, moments
+from rmsprop_optax._value import value
 
 __all__ = ["in_real_pairs", "refusing_complex"]
 
 
+@value
 def refusing_complex(tx: optax.GradientTransformationExtraArgs, api: str) -> optax.GradientTransformationExtraArgs:
     """Refuse complex leaves, for a framework that has no rule for them."""
 

@@ -1,10 +1,10 @@
-"""What a sweep costs: 64 learning rates x 300 steps of a digits MLP, beside the same runs made one by one.
+"""What a sweep costs: 64 learning rates x 300 steps of a digits MLP, compared with the same runs one by one.
 
     python tests/benchmarks/sweep.py
 
-Each way trains 64-64-10 perceptrons with RMSprop on the same batches of 64. They take turns, so that what else the
-machine does hits all alike; the table gives medians, of the clock on the wall and of the processor's. The two that go
-step by step in Python are slow, and timed once.
+Each method trains 64-64-10 perceptrons with RMSprop on the same batches of 64. The methods take turns, so that other
+load on the machine affects all of them; the table has medians of wall-clock time and of processor time. The two methods
+that loop over steps in Python are slow and are timed once.
 """
 
 import argparse
@@ -107,7 +107,7 @@ def with_torch():
 
 WAYS = {
     "64 jitted runs in a row": in_a_row,
-    "sweep, its own choice": swept,
+    "sweep, default: one at once": swept,
     "sweep, 8 at once": functools.partial(swept, 8),
     "sweep, all 64 at once": functools.partial(swept, 64),
     "a loop over a jitted step": step_by_step,
@@ -117,7 +117,7 @@ SLOW = ("a loop over a jitted step", "a loop over PyTorch")
 
 
 def timed(way):
-    """Return the seconds on the wall, those of the processor, and the losses."""
+    """Return the wall-clock seconds, the processor seconds and the losses."""
     wall, processor = time.perf_counter(), time.process_time()
     losses = way()
     return time.perf_counter() - wall, time.process_time() - processor, losses
@@ -147,7 +147,7 @@ def main():
         assert not any(traces[name][1:]), f"{name} compiled again"
     device = jax.devices()[0].device_kind
     print(f"{device}, jax {jax.__version__}, Python {platform.python_version()}: {len(RATES)} rates x {STEPS} steps")
-    print("| way | first call, s | later calls, s | processor, s | of 64 in a row | by processor |")
+    print("| method | first call, s | later calls, s | processor, s | relative to 64 in a row | processor, relative |")
     print("|---" * 6 + "|")
     base = np.array(times["64 jitted runs in a row"])
     for name, seconds in times.items():
