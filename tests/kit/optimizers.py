@@ -34,7 +34,7 @@ OPTIONS = {
         "weight_decay_mask": {"w": True, "b": {"x": False, "y": True}},
     },
 }
-CORE = ("plain", "torch", "centered", "everything")  # between them every option but bias_correction and L2
+CORE = ("plain", "torch", "everything")  # between them every option but bias_correction and L2
 
 every_optimizer = pytest.mark.parametrize("name", OPTIONS)
 core_optimizers = pytest.mark.parametrize("name", rows(OPTIONS, CORE))
