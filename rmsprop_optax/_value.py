@@ -1,4 +1,4 @@
-"""An optimizer is a value: it compares, hashes, pickles and prints like the call that made it.
+"""Let an optimizer compare, hash, pickle and print like the call that made it.
 
 optax's factories return closures, which do none of that. `value` keeps, beside the closures, the call they came from.
 Two calls are equal if their arguments are; arguments that do not hash (arrays, trees) compare by identity.
@@ -17,9 +17,9 @@ _Factory = Callable[_Arguments, optax.GradientTransformationExtraArgs]
 
 
 def value(factory: _Factory[_Arguments]) -> _Factory[_Arguments]:
-    """Decorate a factory so that the transformation it returns is a value.
+    """Decorate a factory so that calls with equal arguments return equal optimizers, which hash, pickle and print.
 
-    As static arguments of a jitted function, equal values share one compiled program.
+    As static arguments of a jitted function, equal optimizers share one compiled program.
     """
     signature = inspect.signature(factory)
 

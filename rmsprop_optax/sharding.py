@@ -44,8 +44,8 @@ def state_shardings(tx: optax.GradientTransformation, params: optax.Params, shar
       A `NamedSharding` for each array, in a tree like the state.
 
     Raises:
-      ValueError: Parameters on no mesh or on several, without `shardings`; `shardings` on several meshes, or with
-        another structure than the parameters.
+      ValueError: Parameters on no mesh or on several, without `shardings`; `shardings` on several meshes, or
+        without the structure of the parameters.
       TypeError: `tx` is not a transformation; `shardings` has something else in it, such as a `PartitionSpec`.
 
     Example:

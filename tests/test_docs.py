@@ -72,6 +72,13 @@ def test_an_example_runs(example, tmp_path):
     assert run([EXAMPLES[example], *QUICK.get(example, [])], tmp_path).strip()
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_tests_that_a_page_names_exist(page):
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    named = re.findall(r"`(test_\w+)`", page.read_text())
+    assert [name for name in named if f"def {name}(" not in tests] == []
+
+
 def needs(name):
     """Skip what needs a package that is not installed."""
     for package in NEEDS.get(name, []):

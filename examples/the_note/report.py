@@ -150,7 +150,7 @@ def suggestion_table(results):
             best = int((np.array(finals[1]) < np.minimum(finals[0], finals[2])).sum())
             losses = [cell(found[key]) for key in ("half", "itself", "twice")]
             rows.append([f"{task}, {name}", plainly(found["rate"]), *losses, f"{best} of {len(finals[1])}"])
-    return table(["", "suggested rate", "half of it", "itself", "twice of it", "best of the three"], rows)
+    return table(["", "suggested rate", "half of it", "itself", "twice it", "best of the three"], rows)
 
 
 TABLES = {

@@ -78,7 +78,7 @@ def home(state: Contents) -> Any:
 
 
 def check_codecs(item: Item, x: Any) -> None:
-    """Refuse codes that other codecs made than those of the state to fill: it has a checksum of them."""
+    """Refuse codes if their codecs are not those of the state to fill: both states have a checksum of them."""
     if item.owner != "rmsprop_optax.CompressedState" or item.inside != ("made_by",):
         return
     if isinstance(item.value, jax.Array) and not np.array_equal(np.asarray(x), np.asarray(item.value)):

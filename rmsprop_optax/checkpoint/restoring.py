@@ -202,7 +202,7 @@ def _check_order(wanted: bool | None, given: Any) -> None:
 
 
 def _differing(wanted: Contents, trees: Mapping[str, Mapping[Path, Any]]) -> Contents:
-    """Return what the state keeps in another dtype than comes."""
+    """Return what the state keeps in a dtype that differs from that of the given arrays."""
     dtypes = {field: {getattr(x, "dtype", None) for x in tree.values()} for field, tree in trees.items()}
     return wanted._replace(
         items=[item for item in wanted.items if {item.value.dtype} != dtypes.get(item.field, {item.value.dtype})]

@@ -53,7 +53,7 @@ def from_tf1(
     Raises:
       ValueError: Missing or extra slots; those of another optimizer; a `convert` that loses, doubles or changes
         numbers; damaged values.
-      TypeError: Variables that are no floating-point arrays; a `convert` that casts.
+      TypeError: Variables that are not floating-point arrays; a `convert` that casts.
 
     Example:
       >>> import numpy as np

@@ -64,7 +64,7 @@ def from_torch(
       ValueError: Missing or extra parameters, or statistics; names that contradict those in the file; names or shapes
         in another order; statistics of another optimizer; other hyperparameters; groups that keep different statistics;
         a `convert` that loses, doubles or changes numbers; damaged values; sharded tensors.
-      TypeError: What is no mapping; a `convert` that casts.
+      TypeError: An argument that is not a mapping; a `convert` that casts.
 
     Example:
       >>> import jax.numpy as jnp
@@ -217,7 +217,7 @@ def _by_name(found: Layout, weights: Mapping[str, Any], argument: str) -> dict[A
 
 
 def _check_shapes(argument: str, weights: Mapping[str, Any], statistics: Mapping[str, Any]) -> None:
-    """Refuse weights in another order than the optimizer's, where their shapes give them away."""
+    """Refuse weights whose order is not the optimizer's, where their shapes show it."""
     for name, x in statistics.items():
         if tuple(x.shape) != tuple(weights[name].shape):
             raise ValueError(

@@ -141,7 +141,7 @@ def decompress(
 
     Raises:
       ValueError: No codec; no `CompressedState`, or none with such a field.
-      TypeError: Codes in another dtype than their codec's; codes without a codec.
+      TypeError: Codes whose dtype is not their codec's; codes without a codec.
 
     Example:
       >>> import jax.numpy as jnp, optax
