@@ -250,5 +250,9 @@ def test_the_preview_says_what_goes_on_and_how_far_the_next_update_is():
     said = checkpoint.preview(state, rmsprop(0.1, momentum=0.9, lr_in_momentum=False), params)
     assert said.startswith("refused: ")
     assert "checkpoint.adapt(old_state, tx, params, learning_rate=...)" in said
+    thawed = PARAMS | {"head": jnp.ones(2)}
+    said = checkpoint.preview(ours.init(PARAMS), ours, thawed, start=["head"])
+    assert "started (starts as init starts it): 0/nu/head, 2/trace/head" in said
+    assert checkpoint.preview(ours.init(PARAMS), ours, thawed).startswith("refused: ")
     with pytest.raises(ValueError, match="`gradients` needs `old_tx`"):
         checkpoint.preview(state, ours, params, gradients=gradients(9))

@@ -1,5 +1,6 @@
 """Say in words, before the first step, what a run that moves to another optimizer goes on with."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -23,6 +24,7 @@ def preview(
     gradients: optax.Updates | None = None,
     learning_rate: jax.typing.ArrayLike | None = None,
     count: Any = None,
+    start: Sequence[str] = (),
     allow_rounding: bool = False,
 ) -> str:
     r"""Return in words what :func:`adapt` would do with a state, or why it would refuse it and what to write instead.
@@ -40,6 +42,7 @@ def preview(
       gradients: One recorded gradient, like `params`. None compares no updates.
       learning_rate: As for :func:`adapt`.
       count: As for :func:`adapt`.
+      start: As for :func:`adapt`.
       allow_rounding: As for :func:`adapt`.
 
     Returns:
@@ -62,7 +65,13 @@ def preview(
         raise ValueError("`gradients` needs `old_tx`, the transformation that made `old_state`, to compare updates.")
     try:
         state, report = adapt(
-            old_state, tx, params, learning_rate=learning_rate, count=count, allow_rounding=allow_rounding
+            old_state,
+            tx,
+            params,
+            learning_rate=learning_rate,
+            count=count,
+            start=start,
+            allow_rounding=allow_rounding,
         )
     except (TypeError, ValueError) as error:
         return f"refused: {error}"
