@@ -435,6 +435,11 @@ def test_a_factory_with_the_learning_rate_first_is_accepted_whatever_its_name():
         sweep.learning_rates(make_tx, quadratic, jnp.ones(2), None, [1e-4], steps=1)
 
 
+def test_another_number_is_swept_by_a_lambda_of_it():
+    found = sweep.learning_rates(lambda eps: rmsprop(1e-2, eps=eps), quadratic, jnp.ones(2), None, [1e-4, 1e3], steps=2)
+    assert found.losses[0, 1] < found.losses[1, 1]  # a large eps makes small steps
+
+
 def test_a_torch_tensor_for_parameters_is_refused_by_name():
     torch = pytest.importorskip("torch")
     with pytest.raises(TypeError, match="`params` at w must be an array of JAX or NumPy, got a PyTorch tensor"):
