@@ -1,8 +1,8 @@
 """Wrong calls of the rule, the dialects and the recipes are answered by a sentence of ours."""
 
 import pytest
-
 from kit.wrong_calls import judge, wrong
+
 from rmsprop_optax import rmsprop
 
 TABLE = [wrong("rmsprop", "out of range", lambda: rmsprop(1e-3, decay=1.0), ValueError, "`decay`", "[0, 1)")]
