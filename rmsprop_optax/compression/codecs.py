@@ -267,12 +267,29 @@ def dither(x: jax.Array, number: jax.Array, count: jax.Array) -> jax.Array:
 
 
 def _index(x: jax.Array) -> jax.Array:
-    """Number the elements of an array in order, without flattening it, so that it may stay sharded."""
+    """Number the elements of an array in order, without flattening it, so that it may stay sharded.
+
+    Inside `jax.shard_map` an array is one shard of several: those of the axes over which it varies are numbered on, one
+    after the other in the order of the mesh. A shard does not know where in the whole array it was.
+    """
     index, stride = jnp.zeros(x.shape, jnp.uint32), 1
     for axis in reversed(range(x.ndim)):
         index += jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis) * jnp.uint32(stride % 2**32)
         stride *= x.shape[axis]
+    for name in reversed(_varying(x)):
+        index += jax.lax.axis_index(name).astype(jnp.uint32) * jnp.uint32(stride % 2**32)
+        stride *= jax.lax.axis_size(name)
     return index
+
+
+def _varying(x: jax.Array) -> list[Any]:
+    """Return the axes of the mesh over which an array inside `jax.shard_map` may differ, in the order of the mesh.
+
+    An axis over which the array is the same is not among them. With `check_vma=False`, JAX knows of none.
+    """
+    aval = jax.typeof(x)
+    varying = aval.vma if hasattr(aval, "vma") else aval.manual_axis_type.varying  # the former in older jax
+    return [name for name in aval.sharding.mesh.axis_names if name in varying]
 
 
 def _mix(x: jax.Array) -> jax.Array:
