@@ -3,24 +3,26 @@
     python tests/ahead_of_time/at_scale.py v5e
     python tests/ahead_of_time/at_scale.py v5p
     python tests/ahead_of_time/at_scale.py h100
-    python tests/ahead_of_time/at_scale.py table
+    python tests/ahead_of_time/at_scale.py tables
 
 The first three print one JSON object a line, for each optimizer: bytes of parameters and state on a device, bytes of
-temporaries, bytes that a step reads from and writes to the device's memory, and collectives. `table` needs no compiler:
-it prints the bytes of parameters and state of 8, 70 and 405 billion parameters as a table for docs/scaling.md.
-README.md beside this file says what to install.
+temporaries, bytes that a step reads from and writes to the device's memory, and collectives; at_scale.jsonl
+beside this file has them. `tables` needs no compiler: it prints the tables of docs/scaling.md, of these results and of
+the bytes of parameters and state of 8, 70 and 405 billion parameters. README.md beside this file says what to install.
 """
 
 import argparse
 import json
 import math
 import os
+import pathlib
 import re
 from typing import Any, NamedTuple
 
 import compiled
 
-GIB = 2**30
+GIB, MIB = 2**30, 2**20
+RESULTS = pathlib.Path(__file__).parent / "at_scale.jsonl"
 MESHES = {"v5e": ("v5e:16x16", (32, 8)), "v5p": ("v5p:8x8x16", (128, 8)), "h100": ("1x1x8", (8, 1))}
 
 
@@ -171,7 +173,20 @@ def least(params, state):
     return 3 * shard(params) + 2 * shard(state)
 
 
-def table():
+def table_of_results():
+    """Return rows of Markdown: for each target and optimizer of the committed results, MiB on a device."""
+    lines = ["| MiB on a device | state | parameters and state | temporaries | traffic of a step | over the least |"]
+    lines.append("|---|---|---|---|---|---|")
+    for line in map(json.loads, RESULTS.read_text().splitlines()):
+        assert line["collectives"] == []
+        numbers = [line[f"{key} bytes"] / MIB for key in ("state", "parameter and state", "temporary", "traffic")]
+        over = line["traffic bytes"] / line["least traffic bytes"]
+        name = f"{line['target']} x {line['devices']}, {line['case']}"
+        lines.append(f"| {name} | " + " | ".join(f"{n:,.0f}" for n in numbers) + f" | {over:.2f} |")
+    return "\n".join(lines)
+
+
+def table_of_models():
     """Return rows of Markdown: bytes a parameter, and GiB of parameters and state for each model."""
     import jax
     import optax
@@ -206,12 +221,12 @@ def mesh_of(target):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("target", choices=(*MESHES, "table"))
+    parser.add_argument("target", choices=(*MESHES, "tables"))
     parser.add_argument("--case", help="one of the optimizers by name; all of them if left out")
     args = parser.parse_args()
     compiled.prepare("h100" if args.target == "h100" else "v5e")
-    if args.target == "table":
-        print(table())
+    if args.target == "tables":
+        print(table_of_models(), table_of_results(), sep="\n\n")
         return
     if args.target == "v5p":
         os.environ["TPU_ACCELERATOR_TYPE"] = "v5p-2048"
