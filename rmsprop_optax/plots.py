@@ -1,11 +1,17 @@
 """Figures: each function draws on matplotlib Axes and returns them."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 __all__ = ["effective_learning_rates", "paths", "step_response", "sweep"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def paths(
