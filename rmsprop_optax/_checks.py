@@ -164,3 +164,66 @@ def _by_path(tree: Any) -> dict[str, Any]:
 
 def _is_none(leaf: Any) -> bool:
     return leaf is None
+
+
+def shown(value: Any) -> str:
+    """Print a value for a message if that is short; otherwise say what it is, and what a tree has."""
+    if hasattr(value, "shape") and hasattr(value, "dtype") and np.shape(value) != ():
+        kind = "a PyTorch tensor" if _of_torch(value) else f"a {type(value).__name__}"
+        return f"{kind} of shape {tuple(value.shape)}, {value.dtype}"
+    few = not isinstance(value, dict | list | tuple | set) or len(jax.tree.leaves(value, is_leaf=_is_none)) <= 8
+    text = repr(value) if few else ""
+    if text and len(text) <= 120 and "\n" not in text:
+        return text
+    paths = [] if isinstance(value, set) else [path for path in _by_path(value) if path != leaf_name(())]
+    return f"a {type(value).__name__}{f' with {listed(paths)}' if paths else ''}"
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """List the first names for a message, and say how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(name if len(name) <= 80 else f"{name[:77]}..." for name in names[:most]) + more
+
+
+def state(name: str, value: Any) -> None:
+    """Refuse a transformation or a function in the place of a state; `name` is a phrase."""
+    is_transformation = hasattr(value, "init") and hasattr(value, "update")
+    if is_transformation or callable(value):
+        what = "a transformation" if is_transformation else shown(value)
+        raise TypeError(f"{name} must be a state, got {what}. Pass what `init` or the last `update` returned.")
+
+
+def arrays(name: str, tree: Any, *, shapes: bool = True, empty: bool = True) -> None:
+    """Refuse a tree with leaves that are not arrays, a state, and with `empty=False` a tree without leaves.
+
+    With `shapes`, a `jax.ShapeDtypeStruct` is an array, too.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_state)
+    for path, leaf in leaves:
+        where = f"`{name}` at {leaf_name(path)} must be an array of JAX or NumPy"
+        if _is_state(leaf):
+            what = "transformation" if hasattr(leaf, "init") else f"state, {type(leaf).__name__}"
+            raise TypeError(f"{where}, got a {what}. Arguments may have been exchanged.")
+        if _of_torch(leaf):
+            raise TypeError(f"{where}, got {shown(leaf)}. Convert it: jnp.asarray(tensor.detach().numpy()).")
+        if isinstance(leaf, bool | int | float | complex):
+            continue
+        dtype = getattr(leaf, "dtype", None) if hasattr(leaf, "shape") else None
+        if dtype is None or getattr(dtype, "kind", "f") in "OUSmM":
+            raise TypeError(f"{where}, got {shown(leaf)}.")
+        if not shapes and isinstance(leaf, jax.ShapeDtypeStruct):
+            raise TypeError(f"{where} with values, got the shape {leaf.shape} alone. Outside of jax.eval_shape, make it.")
+    if not leaves and not empty:
+        raise ValueError(f"`{name}` must have at least one leaf, got {shown(tree)}.")
+
+
+def _is_state(node: Any) -> bool:
+    """Say whether a node is a transformation, or a state of optax's or of this package."""
+    if not (isinstance(node, tuple) and getattr(node, "_fields", ())):
+        return False
+    ours = type(node).__module__.partition(".")[0] in ("optax", "rmsprop_optax")
+    return ours and (type(node).__name__.endswith("State") or hasattr(node, "update"))
+
+
+def _of_torch(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] == "torch"

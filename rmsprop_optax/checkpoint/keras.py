@@ -7,9 +7,9 @@ from typing import Any
 import optax
 
 from rmsprop_optax.checkpoint import hyperparameters
-from rmsprop_optax.checkpoint.converting import Convert
+from rmsprop_optax.checkpoint.converting import Convert, check_convert, check_names
 from rmsprop_optax.checkpoint.filling import whole
-from rmsprop_optax.checkpoint.keras_layouts import Layout, inner_config, layout
+from rmsprop_optax.checkpoint.keras_layouts import Layout, check_config, inner_config, layout
 from rmsprop_optax.checkpoint.statistics import in_our_terms
 from rmsprop_optax.dialects import ROWS
 
@@ -70,7 +70,10 @@ def from_keras(
       Keras 3.15.1, keras/src/optimizers/rmsprop.py, lines 87-107, base_optimizer.py (build,
       save_own_variables) and loss_scale_optimizer.py; tf_keras 2.21.0, tf_keras/src/optimizers/optimizer.py.
     """
+    check_convert(convert)
+    check_names(names, optional=False)
     names = list(names)
+    check_config(config)
     found = layout(variables, names, config)
     config = None if config is None else inner_config(config)
     count = _steps(found, config)
@@ -93,7 +96,7 @@ def from_keras(
 
 def _steps(found: Layout, config: Mapping[str, Any] | None) -> int | None:
     """Return the steps taken: `iteration`, or with accumulated gradients as many of it as make a step."""
-    iteration: int = whole(found.iteration)
+    iteration: int = whole(found.iteration, "`iteration` in `variables`")
     if not any("gradient_accumulation_steps" in words for words in found.extras):
         return iteration
     each = (config or {}).get("gradient_accumulation_steps")

@@ -6,8 +6,9 @@ from typing import Any
 
 import optax
 
+from rmsprop_optax import _checks
 from rmsprop_optax.checkpoint import hyperparameters
-from rmsprop_optax.checkpoint.converting import Convert, numpy_of
+from rmsprop_optax.checkpoint.converting import Convert, check_convert, numpy_of
 from rmsprop_optax.checkpoint.filling import whole
 from rmsprop_optax.checkpoint.statistics import in_our_terms
 
@@ -66,7 +67,11 @@ def from_tf1(
     References:
       TensorFlow 2.21.0, tensorflow/python/training/rmsprop.py, lines 166-183 (the slots), and slot_creator.py.
     """
-    if not isinstance(variables, Mapping):
+    check_convert(convert)
+    for argument, value in (("name", name), ("global_step", global_step)):
+        if not isinstance(value, str):
+            raise TypeError(f"`{argument}` must be a string, got {_checks.shown(value)}.")
+    if not isinstance(variables, Mapping) or not all(isinstance(key, str) for key in variables):
         raise TypeError(
             f"`variables` must be a mapping from names to arrays, got {type(variables).__name__}. Read a checkpoint "
             "with tf.train.load_checkpoint."
