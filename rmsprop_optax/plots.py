@@ -56,7 +56,7 @@ def paths(
     margin = 0.15 * (high - low) + 1e-9
     x, y = (np.linspace(a - m, b + m, 200) for a, b, m in zip(low, high, margin, strict=True))
     grid = np.meshgrid(x, y)
-    values = np.asarray(function(*grid), float)
+    values = _values(function, grid)
     if values.shape != grid[0].shape:
         raise ValueError(f"`function` must return the shape of its arguments, {grid[0].shape}, got {values.shape}.")
     ax = _axes(ax)
@@ -242,6 +242,17 @@ def step_response(
 _CYCLE = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
+def _values(function: Any, grid: Any) -> np.ndarray:
+    """Return the function's values on a grid, or say what it raised."""
+    try:
+        return np.asarray(function(*grid), float)
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        said = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+        raise TypeError(
+            "`function` must take two arrays, the parameters, and return numbers in their shape. It raised " + said
+        ) from error
+
+
 def _named(argument: str, value: Any, what: str) -> Mapping[str, Any]:
     """Return what to draw by name, or refuse a value without names and an empty dict."""
     if not isinstance(value, Mapping):
@@ -258,7 +269,7 @@ def _numbers(where: str, value: Any, shape: str) -> np.ndarray:
     try:
         array = np.asarray(value)
         numbers = (np.abs(array) if np.iscomplexobj(array) else array).astype(float)
-    except (TypeError, ValueError):
+    except (RuntimeError, TypeError, ValueError):  # RuntimeError: a PyTorch tensor that needs its gradient
         raise TypeError(f"{where} must be an array of numbers of shape {shape}, got {_kind(value)}.") from None
     if value is None or array.dtype.kind in "US":
         raise TypeError(f"{where} must be an array of numbers of shape {shape}, got {_kind(value)}.")

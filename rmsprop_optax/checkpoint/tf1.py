@@ -73,8 +73,8 @@ def from_tf1(
             raise TypeError(f"`{argument}` must be a string, got {_checks.shown(value)}.")
     if not isinstance(variables, Mapping) or not all(isinstance(key, str) for key in variables):
         raise TypeError(
-            f"`variables` must be a mapping from names to arrays, got {type(variables).__name__}. Read a checkpoint "
-            "with tf.train.load_checkpoint."
+            f"`variables` must be a mapping from names to arrays, got {_checks.shown(variables)}. Read a "
+            "checkpoint with tf.train.load_checkpoint."
         )
     if any(key.endswith(_VALUE) for key in variables):
         slots, count = _slots_of_objects(variables), _count_of_objects(variables, global_step)
@@ -86,7 +86,8 @@ def from_tf1(
         fields = ("nu", "mu", "trace") if any(f"{name}_2" in found for found in slots.values()) else ("nu", "trace")
         foreign = {field: name + suffix for field, suffix in zip(fields, ("", "_1", "_2"), strict=False)}
         _check_slots(slots, [*foreign.values()])
-        count = whole(numpy_of(variables[global_step])) if global_step in variables else None
+        step = variables.get(global_step)
+        count = None if step is None else whole(numpy_of(step), f"`variables` at {global_step}")
     if tx is not None:
         legacy = hyperparameters.framework_of(tx) == "tf_keras_legacy"
         hyperparameters.compare(
@@ -123,7 +124,7 @@ def _slots_of_objects(variables: Mapping[str, Any]) -> dict[str, dict[str, Any]]
 
 def _count_of_objects(variables: Mapping[str, Any], global_step: str) -> int | None:
     counts = [key for key in variables if key == f"{global_step}{_VALUE}" or key.endswith(f"/iter{_VALUE}")]
-    return whole(numpy_of(variables[counts[0]])) if len(counts) == 1 else None
+    return whole(numpy_of(variables[counts[0]]), f"`variables` at {counts[0]}") if len(counts) == 1 else None
 
 
 def _slots(variables: Mapping[str, Any], name: str) -> dict[str, dict[str, Any]]:

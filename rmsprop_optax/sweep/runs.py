@@ -133,7 +133,13 @@ def _transformation(make_tx: Any, rate: Any) -> Any:
 
 
 def _loss(loss_fn: Any, params: Any, batch: Any) -> jax.Array:
-    loss = loss_fn(params, batch)
+    try:
+        loss = loss_fn(params, batch)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        said = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+        raise TypeError(
+            f"`loss_fn` must take `params` and one of `batches`, and return a scalar. Traced, it raised {said}"
+        ) from error
     if not jax.tree_util.all_leaves([loss]) or not hasattr(loss, "dtype"):
         raise TypeError(f"`loss_fn` must return a scalar array, got {type(loss).__name__}. Return the loss alone.")
     if loss.shape != ():
