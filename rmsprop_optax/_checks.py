@@ -212,7 +212,9 @@ def arrays(name: str, tree: Any, *, shapes: bool = True, empty: bool = True) -> 
         if dtype is None or getattr(dtype, "kind", "f") in "OUSmM":
             raise TypeError(f"{where}, got {shown(leaf)}.")
         if not shapes and isinstance(leaf, jax.ShapeDtypeStruct):
-            raise TypeError(f"{where} with values, got the shape {leaf.shape} alone. Outside of jax.eval_shape, make it.")
+            raise TypeError(
+                f"{where} with values, got the shape {leaf.shape} alone. Outside of jax.eval_shape, make it."
+            )
     if not leaves and not empty:
         raise ValueError(f"`{name}` must have at least one leaf, got {shown(tree)}.")
 

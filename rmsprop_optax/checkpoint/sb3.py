@@ -75,8 +75,8 @@ def from_sb3(
         missing = [part for part in ("data", "policy.pth", "policy.optimizer.pth") if part not in file.namelist()]
         if missing:
             raise ValueError(
-                f"The file at `path` has no {', '.join(missing)}; found {', '.join(file.namelist()[:5])}. An agent with "
-                "several optimizers has a part for each: read that with torch.load, and pass it to from_torch."
+                f"The file at `path` has no {', '.join(missing)}; found {_checks.listed(file.namelist())}. An agent "
+                "with several optimizers has a part for each: read that with torch.load, and pass it to from_torch."
             )
         data = json.loads(file.read("data"))
         framework = _framework(data)

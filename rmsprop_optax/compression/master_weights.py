@@ -308,15 +308,15 @@ def _check_weights(weights, params):
     _checks.arrays("weights", weights, shapes=False)
     _checks.inexact("weights", weights)
     _checks.same_kind("weights", weights, params)
-    none = [path for path, w in jax.tree_util.tree_leaves_with_path(weights, is_leaf=_is_none) if w is None]
-    there = {path for path, _ in jax.tree_util.tree_leaves_with_path(params)}
-    for path in none:
-        if path in there:
-            raise ValueError(f"`weights` at {_checks.leaf_name(path)} must be an array, got None.")
+    _check_none("weights", weights, params)
 
 
-def _is_none(leaf):
-    return leaf is None
+def _check_none(name, tree, reference):
+    """Refuse None in the place of an array."""
+    there = {path for path, _ in jax.tree_util.tree_leaves_with_path(reference)}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: leaf is None):
+        if leaf is None and path in there:
+            raise ValueError(f"`{name}` at {_checks.leaf_name(path)} must be an array, got None.")
 
 
 def _find(state):
@@ -360,6 +360,7 @@ def _check_state(state, params, low_bits=None):
     if made_with == 0:
         return [None] * treedef.num_leaves
     _checks.like("params", params, "state.low", state.low)
+    _check_none("params", params, state.low)
     halves = treedef.flatten_up_to(state.low)
     for (path, p), half in zip(jax.tree_util.tree_leaves_with_path(params), halves, strict=True):
         _check_half(_checks.leaf_name(path), p, half, _LOW[made_with])

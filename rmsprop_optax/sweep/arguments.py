@@ -81,10 +81,18 @@ def seeds(seeds: Any) -> tuple[int, ...] | None:
     """Return each seed, or None if there are none."""
     if seeds is None:
         return None
-    listed = tuple(range(seeds)) if _is_integer(seeds) else tuple(seeds) if hasattr(seeds, "__iter__") and not isinstance(seeds, bytes) else ()
+    listed = (
+        tuple(range(seeds))
+        if _is_integer(seeds)
+        else tuple(seeds)
+        if hasattr(seeds, "__iter__") and not isinstance(seeds, bytes)
+        else ()
+    )
     valid = all(_is_integer(seed) and 0 <= seed < 2**32 for seed in listed)
     if not listed or not valid or len(set(listed)) < len(listed):
-        raise ValueError(f"`seeds` must be a number from 1 or different integers in [0, 2**32), got {_checks.shown(seeds)}.")
+        raise ValueError(
+            f"`seeds` must be a number from 1 or different integers in [0, 2**32), got {_checks.shown(seeds)}."
+        )
     return tuple(int(seed) for seed in listed)
 
 
@@ -102,7 +110,9 @@ def check_threshold(diverged_above: Any) -> None:
 def check_progress(progress: Any) -> None:
     """Refuse what isn't a bool: the bar has no styles to choose from."""
     if not isinstance(progress, bool | np.bool_):
-        raise TypeError(f"`progress` must be True or False, got {_checks.shown(progress)}. True shows a bar, with tqdm.")
+        raise TypeError(
+            f"`progress` must be True or False, got {_checks.shown(progress)}. True shows a bar, with tqdm."
+        )
 
 
 def start(params: Any, seeds: tuple[int, ...] | None) -> tuple[Any, Any, Any]:
@@ -207,8 +217,8 @@ def at_once(at_once: Any, runs: int) -> int:
         return 1 if jax.default_backend() == "cpu" else runs
     if not (_is_integer(at_once) and 1 <= at_once <= runs):
         raise ValueError(
-            f"`at_once` must be an integer in [1, {runs}], one to all of the runs, got {_checks.shown(at_once)}. None chooses by "
-            "the backend."
+            f"`at_once` must be an integer in [1, {runs}], one to all of the runs, got "
+            f"{_checks.shown(at_once)}. None chooses by the backend."
         )
     return int(at_once)
 
