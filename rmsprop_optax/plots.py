@@ -288,6 +288,11 @@ def _is_sweep(run: Any) -> bool:
 def _colors(colors: Any) -> Mapping[str, str]:
     if not (colors is None or isinstance(colors, Mapping)):
         raise TypeError(f"`colors` must be a dict from a name to a color, got {_kind(colors)}.")
+    for name, color in (colors or {}).items():
+        if not _pyplot().matplotlib.colors.is_color_like(color):
+            raise ValueError(
+                f"`colors` at {name} must be a color of matplotlib, such as 'C0' or '#D55E00', got {_kind(color)}."
+            )
     return colors or {}
 
 
@@ -296,8 +301,12 @@ def _axes(ax: Any) -> Any:
         raise TypeError(f"`ax` must be the Axes to draw on, got {_kind(ax)}. `figure, ax = plt.subplots()` makes one.")
     if ax is not None:
         return ax
+    return _pyplot().subplots(layout="constrained")[1]
+
+
+def _pyplot() -> Any:
     try:
         import matplotlib.pyplot as plt  # noqa: PLC0415 - the package loads without it
     except ImportError as error:
         raise ImportError("rmsprop_optax.plots draws with matplotlib: pip install 'rmsprop_optax[plots]'.") from error
-    return plt.subplots(layout="constrained")[1]
+    return plt

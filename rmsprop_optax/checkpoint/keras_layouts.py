@@ -142,7 +142,7 @@ def _by_place(listed: list[np.ndarray], names: list[str], config: Mapping[str, A
     scalars = [x for x in listed[:first] if x.shape == ()] if header else []
     if config is None and len(listed) > 2 + n and len(listed) - 2 * n >= 1:
         raise ValueError(
-            "`variables` are more than one for each weight, and nothing in them says which: momentum, average "
+            f"`variables` are more than one for each of {n} `names`, and nothing in them says which: momentum, average "
             "gradient, averages of the weights or accumulated gradients. Pass `config`, optimizer.get_config()."
         )
     fits = len(scalars) == first and [x.dtype.kind for x in scalars] == [*header]
@@ -173,8 +173,8 @@ def check_config(config: Any) -> None:
         raise ValueError(f"`config` must be that of an RMSprop, got that of {config['name']}, which has no `rho`.")
     if config and not set(config) & {*_CONFIG}:
         raise ValueError(
-            f"`config` must be that of an RMSprop, with {', '.join(_CONFIG)}, got {_checks.listed([*map(str, config)])}. "
-            "Pass optimizer.get_config()."
+            f"`config` must be that of an RMSprop, with {', '.join(_CONFIG)}, got "
+            f"{_checks.listed([*map(str, config)])}. Pass optimizer.get_config()."
         )
     for key, least in (("momentum", 0), ("rho", 0), ("gradient_accumulation_steps", 1)):
         number = config.get(key)

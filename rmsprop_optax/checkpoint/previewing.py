@@ -92,6 +92,9 @@ def _check_step(old_tx: Any, gradients: Any, old_state: Any, params: Any) -> Non
     """Refuse gradients that are not like the parameters, and a transformation that did not make the state."""
     _checks.like("gradients", gradients, "params", params)
     _checks.arrays("gradients", gradients, shapes=False)
+    _checks.same_kind("gradients", gradients, params)
+    trained = lambda g, p: g if jnp.issubdtype(jnp.result_type(p), jnp.inexact) else None  # noqa: E731
+    _checks.inexact("gradients", jax.tree.map(trained, gradients, params, is_leaf=lambda g: g is None))
     init = old_tx.init
     for _ in _members(old_state):
         init = jax.vmap(init)

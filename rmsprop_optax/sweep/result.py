@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rmsprop_optax import _checks
+
 __all__ = ["Suggestion", "Sweep", "gather"]
 
 
@@ -28,6 +30,10 @@ class Sweep:
         steps if only the held-out loss is not finite.
       held_out: The loss on the held-out batch after the last step; shape (rates,), or (rates, seeds), or None.
       seeds: The seeds, or None.
+
+    Raises:
+      ValueError: Arrays whose shapes do not fit together.
+      TypeError: A field that is not an array of numbers.
     """
 
     learning_rates: np.ndarray
@@ -35,6 +41,25 @@ class Sweep:
     diverged_at: np.ndarray
     held_out: np.ndarray | None = None
     seeds: tuple[int, ...] | None = None
+
+    def __post_init__(self):
+        runs = (len(self.seeds),) if isinstance(self.seeds, tuple) else ()
+        if self.seeds is not None and not runs:
+            raise TypeError(f"`seeds` must be a tuple of integers or None, got {_checks.shown(self.seeds)}.")
+        rates = _array_of("learning_rates", self.learning_rates, "(rates,)")
+        if rates.ndim != 1 or not (rates.size and (rates > 0).all() and (np.diff(rates) > 0).all()):
+            raise ValueError(
+                f"`learning_rates` must have shape (rates,), be positive and ascend, got {_checks.shown(rates)}."
+            )
+        shape = (*rates.shape, *runs)
+        words = "(rates, seeds)" if runs else "(rates,)"
+        losses = _array_of("losses", self.losses, f"{words[:-1].rstrip(',')}, steps)")
+        if losses.shape[:-1] != shape or not losses.shape[-1]:
+            raise ValueError(f"`losses` must have shape {(*shape, 'steps')}, got {losses.shape}.")
+        for name in ("diverged_at", *(("held_out",) if self.held_out is not None else ())):
+            array = _array_of(name, getattr(self, name), words)
+            if array.shape != shape:
+                raise ValueError(f"`{name}` must have shape {shape}, got {array.shape}.")
 
     @property
     def diverged(self) -> np.ndarray:
@@ -133,6 +158,15 @@ class Sweep:
             end = f"diverged at step {at[at >= 0].min()}{count}" if (at >= 0).any() else f"{final.mean():.4g}"
             lines.append(f"{rate:>13.4g}  {end:>10}  {', '.join(marks)}".rstrip())
         return "\n".join(lines)
+
+
+def _array_of(name: str, array: Any, shape: str) -> np.ndarray:
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
+        raise TypeError(
+            f"`{name}` must be a NumPy array of numbers of shape {shape}, got {_checks.shown(array)}. "
+            "`sweep.learning_rates` makes a Sweep."
+        )
+    return array
 
 
 def gather(rates: Any, seeds: Any, losses: Any, diverged_at: Any, held_out: Any) -> Sweep:
