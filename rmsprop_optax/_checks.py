@@ -168,6 +168,8 @@ def _is_none(leaf: Any) -> bool:
 
 def shown(value: Any) -> str:
     """Print a value for a message if that is short; otherwise say what it is, and what a tree has."""
+    if isinstance(value, jax.core.Tracer):
+        return f"a traced array of shape {value.shape}, {value.dtype}"
     if hasattr(value, "shape") and hasattr(value, "dtype") and np.shape(value) != ():
         kind = "a PyTorch tensor" if _of_torch(value) else f"a {type(value).__name__}"
         return f"{kind} of shape {tuple(value.shape)}, {value.dtype}"

@@ -1,5 +1,6 @@
 """`checkpoint`, `compression` and `sharding`, called wrong: each answer is a sentence that names the argument."""
 
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +9,9 @@ import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 from kit.foreign_states import keras_arrays, torch_state
-from kit.wrong_arguments import PARAMS, STATE, TREES, TX, faults, public, rows_of
+from kit.wrong_arguments import PACKAGE, PARAMS, STATE, TREES, TX, faults, public, rows_of
 
-from rmsprop_optax import checkpoint, compression, dialects, sharding
+from rmsprop_optax import checkpoint, compression, dialects, rmsprop, sharding
 from rmsprop_optax.compression import BFloat16, RmsByte, SignedByte
 
 HALF = jax.tree.map(lambda p: p.astype(jnp.bfloat16), PARAMS)
@@ -53,7 +54,12 @@ CALLS = {
     }),
     "checkpoint.from_optax": (checkpoint.from_optax, {"opt_state": (THEIRS, set())}),
     "checkpoint.from_sb3": (checkpoint.from_sb3, {
-        "path": (__file__, {"a string"}),
+        "path": (__file__, {"a string"}),  # of a file that is not there
+        "convert": (None, FUNCTION | {"None"}),
+        "names": (None, SAME | {
+            "None", "strings", "an empty list", "an empty dict", "shapes", "a layout", "another model's parameters",
+            "parameters in another shape",
+        }),
     }),
     "checkpoint.restore": (checkpoint.restore, {
         "state": (STATE, {"a state"}),
@@ -136,6 +142,156 @@ CALLS = {
 ALSO = {  # what an answer may name in place of the argument
     ("compression.decompress", "nu"): ["state"],
 }
+
+
+LAYERS = {f"layer{i}": {"kernel": jnp.ones((2, 2))} for i in range(300)}
+MANY = TX.init(LAYERS)
+NAN, NEGATIVE = (PARAMS | {"b": jnp.full(3, x)} for x in (jnp.nan, -1.0))
+CENTERED = rmsprop(0.1, centered=True).init(PARAMS)
+KERAS = {"o/iteration": 7, "o/learning_rate": np.float32(0.1), "o/w_velocity": np.ones(3, np.float32)}
+ENSEMBLE = jax.vmap(rmsprop(lambda count: 0.1).init)({"w": jnp.ones((2, 3))})
+
+
+def restored(moments, state=STATE):
+    return checkpoint.restore(state, moments)
+
+
+def renamed(tree):
+    return {f"other{i}": leaf for i, leaf in enumerate(tree.values())}
+
+
+def from_torch(**change):
+    return checkpoint.from_torch(torch_state() | change, names=["w", "b"])
+
+
+# What is said of some calls beyond the name of the argument: what differs, what is true, and what to do.
+ANSWERS = {
+    "a NaN in plain moments": (
+        lambda: restored({"nu": NAN}), ValueError, "`nu` at b has values that are not finite.*diverged",
+    ),
+    "a negative mean square in plain moments": (
+        lambda: restored({"nu": NEGATIVE}), ValueError, "`nu` at b has a mean square below 0",
+    ),
+    "a negative variance in plain moments": (
+        lambda: restored({"variance": NEGATIVE, "mu": PARAMS}, CENTERED), ValueError, "`variance` at b .* below 0",
+    ),
+    "an infinite mean in plain moments": (
+        lambda: restored({"variance": PARAMS, "mu": PARAMS | {"w": jnp.full((2, 3), jnp.inf)}}, CENTERED), ValueError,
+        "`mu` at w has values that are not finite",
+    ),
+    "whole numbers for moments": (
+        lambda: restored({"nu": PARAMS | {"b": np.ones(3, int)}}), TypeError,
+        r"`nu` at b must be floating-point, got int64. Cast it: x.astype\(numpy.float32\)",
+    ),
+    "strings for moments": (lambda: restored({"nu": {"w": "a", "b": "b"}}), TypeError, "`nu` at . must be an array"),
+    "another model's state": (
+        lambda: restored(TX.init({"x": jnp.ones(2)})), ValueError,
+        "`moments` must be of the parameters of `state`, at 0/nu; missing: b, w; unexpected: x. It is the state of ano",
+    ),
+    "another model's state without types": (
+        lambda: restored({"0": {"nu": {"x": jnp.ones(2)}}}), ValueError,
+        "`moments` must be of the parameters of `state`, at 0/nu; missing: b, w; unexpected: x. It is the state of ano",
+    ),
+    "a model with a new layer": (
+        lambda: restored(TX.init({"w": PARAMS["w"]})), ValueError, "missing: b.*checkpoint.adapt has `start`",
+    ),
+    "300 other layers": (
+        lambda: restored(TX.init(renamed(LAYERS)), MANY), ValueError, "missing: layer0/kernel.* and 295 more; unexpec",
+    ),
+    "another model's plain moments": (
+        lambda: restored({"nu": {"x": jnp.ones(2)}}), ValueError, "`nu` of `moments` must have the leaves of `nu` in",
+    ),
+    "the right model with other options": (
+        lambda: restored(rmsprop(0.1, momentum=0.9).init(PARAMS)), ValueError, "other options: move it with checkp",
+    ),
+    "None for the parameters": (
+        lambda: checkpoint.adapt(STATE, TX, None), ValueError, "`params` must have at least one leaf, got None",
+    ),
+    "a factory for a transformation": (
+        lambda: checkpoint.adapt(STATE, rmsprop, PARAMS), TypeError, "`tx` must be .*Call it: pass what it returns",
+    ),
+    "a transformation for a state": (
+        lambda: checkpoint.adapt(TX, TX, PARAMS), TypeError, "`old_state` must be a state, got a transformation. Pass",
+    ),
+    "a state for the parameters": (
+        lambda: checkpoint.adapt(STATE, TX, STATE), TypeError, "`params` at 0 must be an array .* got a state, ScaleB",
+    ),
+    "two counts for one run": (
+        lambda: checkpoint.adapt(STATE, TX, PARAMS, count=[3, 4]), ValueError,
+        r"`params` at b must have the members of an ensemble in front, \(2,\).* got shape \(3,\).*one number",
+    ),
+    "an ensemble for PyTorch": (
+        lambda: checkpoint.to_torch(ENSEMBLE, torch_state(), WEIGHTS), ValueError, "an ensemble of 2",
+    ),
+    "two counts for PyTorch": (
+        lambda: checkpoint.to_torch(OURS, torch_state(), WEIGHTS, count=[1, 2]), ValueError,
+        r"`count` must be one whole number, got \[1, 2\]",
+    ),
+    "a transformation that did not make the state": (
+        lambda: checkpoint.preview(STATE, TX, PARAMS, old_tx=rmsprop(0.1, centered=True), gradients=PARAMS), ValueError,
+        "`old_tx` must be the transformation that made `old_state`: its init makes .*ScaleByStddevState",
+    ),
+    "groups that are a word": (lambda: from_torch(param_groups="SGD"), TypeError, "`state_dict` .* got 'SGD'"),
+    "statistics in a list": (lambda: from_torch(state=[1, 2]), TypeError, r"`state_dict` .* got \[1, 2\]"),
+    "names beside numbers": (
+        lambda: from_torch(state={"weight": {}}), ValueError, "`state_dict` numbers its parameters .* has weight",
+    ),
+    "half a step in a file": (
+        lambda: checkpoint.from_tf1(TF1 | {"global_step": 0.5}), ValueError, "`variables` at global_step must be a who",
+    ),
+    "a function that fails": (
+        lambda: checkpoint.from_tf1(TF1, lambda w: w["w"].reshape(4)), ValueError,
+        "`convert` must take a dictionary .*called with b, w, it raised ValueError",
+    ),
+    "a function that returns no arrays": (
+        lambda: checkpoint.from_tf1(TF1, lambda w: {"w": "w"}), TypeError, "`convert` must return a tree of arrays",
+    ),
+    "the name of Adam for an RMSprop": (
+        lambda: checkpoint.from_keras(KERAS, ["w"], config={"name": "adam"}), ValueError,
+        "`config` must be that of an RMSprop, got that of adam",
+    ),
+    "Adam's numbers": (
+        lambda: checkpoint.from_keras(KERAS, ["w"], config={"beta_1": 0.9}), ValueError, "`config` must .* got beta_1",
+    ),
+    "a momentum in words": (
+        lambda: checkpoint.from_keras(KERAS, ["w"], config={"rho": 0.9, "momentum": "0.9"}), ValueError,
+        "`config` must have a number from 0 as momentum, got '0.9'",
+    ),
+    "half an accumulation": (
+        lambda: checkpoint.from_keras(KERAS, ["w"], config={"rho": 0.9, "gradient_accumulation_steps": 0.5}),
+        ValueError, "`config` must have a whole number from 1 as gradient_accumulation_steps, got 0.5",
+    ),
+    "a file that is not a zip file": (
+        lambda: checkpoint.from_sb3(__file__), ValueError, "`path` must be the zip file that `agent.save` wrote",
+    ),
+    "an integer low half": (
+        lambda: compression.export_weights({"x": HALF["w"]}, LOW), ValueError,
+        "`params` must have the structure of `state.low`; missing: b, w; unexpected: x",
+    ),
+    "None for a weight": (
+        lambda: compression.import_weights(PARAMS | {"w": None}, HALF, LOW), ValueError, "`weights` at w .*got None",
+    ),
+    "complex weights": (
+        lambda: compression.import_weights(jax.tree.map(lambda p: p + 0j, PARAMS), HALF, LOW), TypeError,
+        "`weights` at b is complex64.* imaginary part would be lost",
+    ),
+    "dither of another shape": (
+        lambda: RmsByte().encode(ONES, jnp.zeros(4, jnp.uint32)), ValueError, r"`bits` must .*`x`, \(3,\), or be a sca",
+    ),
+    "shardings of another tree": (
+        lambda: sharding.state_shardings(TX, PARAMS, {"x": HERE}), ValueError,
+        "`shardings` must .* or be a prefix of it; `params` has b, w, and `shardings` x. One for all will do",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("call", ANSWERS)
+def test_an_answer_says_what_is_true_and_what_to_do(call):
+    wrong, kind, message = ANSWERS[call]
+    with pytest.raises(kind, match=message) as caught:
+        wrong()
+    assert len(str(caught.value)) <= 1500
+    assert pathlib.Path(caught.traceback[-1].path).is_relative_to(PACKAGE)
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,8 @@ def check_factory(make_tx: Any) -> None:
     way = "Pass a function of the rate alone, such as `lambda rate: recipes.impala(None, rate)`."
     try:
         first = next(iter(signature.bind(0.1).arguments))
-    except TypeError as error:
-        raise TypeError(f"`make_tx` must take a learning rate and nothing else, got {call}: {error}. {way}") from None
+    except TypeError:
+        raise TypeError(f"`make_tx` must take a learning rate and nothing else, got {call}. {way}") from None
     written_here = getattr(function, "__name__", "") == "<lambda>"  # to sweep another number is the user's to choose
     if first not in _RATES and not written_here and (first in _OTHERS or _RATES & signature.parameters.keys()):
         raise TypeError(

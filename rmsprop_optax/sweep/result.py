@@ -43,8 +43,9 @@ class Sweep:
     seeds: tuple[int, ...] | None = None
 
     def __post_init__(self):
-        runs = (len(self.seeds),) if isinstance(self.seeds, tuple) else ()
-        if self.seeds is not None and not runs:
+        listed = isinstance(self.seeds, tuple) and all(isinstance(seed, int) for seed in self.seeds)
+        runs = (len(self.seeds),) if self.seeds is not None and listed else ()
+        if self.seeds is not None and not listed:
             raise TypeError(f"`seeds` must be a tuple of integers or None, got {_checks.shown(self.seeds)}.")
         rates = _array_of("learning_rates", self.learning_rates, "(rates,)")
         if rates.ndim != 1 or not (rates.size and (rates > 0).all() and (np.diff(rates) > 0).all()):

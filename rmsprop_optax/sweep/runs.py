@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rmsprop_optax import _checks
+
 __all__ = ["Runs", "losses_on", "start", "train_until"]
 
 
@@ -126,7 +128,7 @@ def _transformation(make_tx: Any, rate: Any) -> Any:
     tx = make_tx(rate)
     if not (hasattr(tx, "init") and hasattr(tx, "update")):
         raise TypeError(
-            f"`make_tx` must return an optax transformation, got {tx!r}. Pass a function of the learning rate: "
+            f"`make_tx` must return an optax transformation, got {_checks.shown(tx)}. Pass a function of the learning rate: "
             "`rmsprop`, `optax.sgd` or `lambda rate: optax.adam(rate, b1=0.8)`."
         )
     return tx

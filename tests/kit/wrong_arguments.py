@@ -99,11 +99,12 @@ def _fault(error, names):
 
 
 def _wording(text, names):
-    if not any(f"`{name}`" in text for name in names):
+    if not any(f"`{name}{end}" in text for name in names for end in "`/"):
         return f"does not name {names}: {text}"
     if len(text) > 1500 or text.count("\n") >= 20:
         return f"has {len(text)} characters: {text[:200]}"
-    foreign = [wording for wording in FOREIGN if wording in text]
+    ours = text.partition(" raised ")[0]  # behind it is what the caller's own function raised
+    foreign = [wording for wording in FOREIGN if wording in ours]
     return f"speaks of {foreign}: {text}" if foreign else None
 
 
