@@ -41,7 +41,7 @@ def number(name: str, value: Any, *, below: float | None = None, signed: bool = 
     if isinstance(value, bool) or not isinstance(value, int | float):
         if callable(value) and not hint:
             hint = " For a schedule wrap the optimizer's factory in optax.inject_hyperparams."
-        raise TypeError(f"{expected}, got {value!r}.{hint}")
+        raise TypeError(f"{expected}, got {shown(value)}.{hint}")
     least = -_FLOAT32_MAX if signed else 0
     if not (least <= value <= _FLOAT32_MAX and (below is None or value < below)):  # nan fails too
         beyond = " float32 ends at 3.4e38." if _FLOAT32_MAX < abs(value) < float("inf") else ""
@@ -57,14 +57,16 @@ def negative(value: Any) -> bool:
 def switch(name: str, value: Any) -> bool:
     """Return a switch, or refuse what only looks like one."""
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"`{name}` must be True or False, got {value!r}. It decides structure, so it can't be traced.")
+        raise TypeError(
+            f"`{name}` must be True or False, got {shown(value)}. It decides structure, so it can't be traced."
+        )
     return bool(value)
 
 
 def one_of(name: str, choice: Any, known: Sequence[str]) -> None:
     """Refuse what is not among the known words."""
     if not isinstance(choice, str) or choice not in known:
-        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, known))}, got {choice!r}.")
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, known))}, got {shown(choice)}.")
 
 
 def positive(name: str, value: Any, *, hint: str = "") -> Any:
@@ -79,7 +81,7 @@ def transformation(name: str, tx: Any) -> None:
     """Refuse what has no `init` and `update`."""
     if not (hasattr(tx, "init") and hasattr(tx, "update")):
         way = " Call it: pass what it returns." if callable(tx) else ""
-        raise TypeError(f"`{name}` must be an optax transformation, got {tx!r}.{way}")
+        raise TypeError(f"`{name}` must be an optax transformation, got {shown(tx)}.{way}")
 
 
 def inexact(name: str, tree: Any) -> None:
@@ -94,7 +96,7 @@ def inexact(name: str, tree: Any) -> None:
             )
         if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
             raise TypeError(
-                f"`{name}` at {leaf_name(path)} must be a floating-point or complex array, got {dtype or repr(leaf)}. "
+                f"`{name}` at {leaf_name(path)} must be a floating-point or complex array, got {dtype or shown(leaf)}. "
                 "Cast it, or leave it out with optax.masked, optax.partition or your framework's filter."
             )
 
@@ -223,7 +225,7 @@ def arrays(name: str, tree: Any, *, shapes: bool = True, empty: bool = True) -> 
 
 def _is_state(node: Any) -> bool:
     """Say whether a node is a transformation, or a state of optax's or of this package."""
-    if not (isinstance(node, tuple) and getattr(node, "_fields", ())):
+    if not (isinstance(node, tuple) and len(getattr(node, "_fields", ()))):
         return False
     ours = type(node).__module__.partition(".")[0] in ("optax", "rmsprop_optax")
     return ours and (type(node).__name__.endswith("State") or hasattr(node, "update"))

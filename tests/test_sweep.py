@@ -350,7 +350,7 @@ BAD = {
     "more held-out features": (
         {"held_out": (np.zeros((8, 4)), np.zeros(8))}, ValueError, r"'0': \(8, 4\).*a batch has shapes {'0': \(8, 3\)",
     ),
-    "held-out strings": ({"held_out": (np.zeros((8, 3)), np.array(["a"]))}, TypeError, "`held_out` at 1 must be an array"),
+    "held-out strings": ({"held_out": (np.zeros((8, 3)), np.array(["a"]))}, TypeError, "`held_out` at 1 must be"),
     "a loss that fails": (
         {"loss_fn": lambda p, b: b["x"], "held_out": (np.zeros((8, 3)), np.zeros(8))}, TypeError, "tuple indices",
     ),

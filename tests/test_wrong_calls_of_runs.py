@@ -149,7 +149,7 @@ ANSWERS = {
         lambda: sweep.Sweep(RATES, LOSSES, NEVER, seeds=(0, 1)), ValueError, r"`losses` must have shape \(2, 2, 'steps",
     ),
     "a held-out loss of one rate": (
-        lambda: sweep.Sweep(RATES, LOSSES, NEVER, np.ones(1)), ValueError, r"`held_out` must have shape \(2,\), got \(1",
+        lambda: sweep.Sweep(RATES, LOSSES, NEVER, np.ones(1)), ValueError, r"`held_out` must have shape \(2,\), got",
     ),
     "a decay that nothing needs": (
         lambda: diagnostics.effective_learning_rate(STATE, 0.1, decay=2.0), ValueError, r"`decay` must be .*\[0, 1\)",

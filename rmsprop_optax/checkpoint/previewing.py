@@ -99,11 +99,12 @@ def _check_step(old_tx: Any, gradients: Any, old_state: Any, params: Any) -> Non
     for _ in _members(old_state):
         init = jax.vmap(init)
     made = jax.eval_shape(init, params)
-    if jax.tree.structure(made) != jax.tree.structure(old_state):
+    expected: Any = jax.tree.structure(made)
+    if expected != jax.tree.structure(old_state):
         owners = [_checks.listed(sorted({item.owner for item in describe(one).items})) for one in (made, old_state)]
         raise ValueError(
-            f"`old_tx` must be the transformation that made `old_state`: its init makes {owners[0]}, `old_state` is of "
-            f"{owners[1]}, with the same options."
+            f"`old_tx` must be the transformation that made `old_state`: its init makes {owners[0]}, and "
+            f"`old_state` has {owners[1]}. Pass the one with the options and parameters of that run."
         )
 
 

@@ -128,8 +128,8 @@ def _transformation(make_tx: Any, rate: Any) -> Any:
     tx = make_tx(rate)
     if not (hasattr(tx, "init") and hasattr(tx, "update")):
         raise TypeError(
-            f"`make_tx` must return an optax transformation, got {_checks.shown(tx)}. Pass a function of the learning rate: "
-            "`rmsprop`, `optax.sgd` or `lambda rate: optax.adam(rate, b1=0.8)`."
+            f"`make_tx` must return an optax transformation, got {_checks.shown(tx)}. Pass a function of the "
+            "learning rate: `rmsprop`, `optax.sgd` or `lambda rate: optax.adam(rate, b1=0.8)`."
         )
     return tx
 
