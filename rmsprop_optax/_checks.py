@@ -155,8 +155,8 @@ def _difference(name: str, tree: Any, reference_name: str, reference: Any) -> st
                 f"{np.shape(theirs[path])}. Nothing is broadcast: reduce or reshape it first."
             )
     return (
-        f"`{name}` must have the structure of `{reference_name}`: the leaves agree, their containers do not. Expected "
-        f"{jax.tree.structure(reference)}, got {jax.tree.structure(tree)}."
+        f"`{name}` must have the structure of `{reference_name}`: the leaves agree, their containers do not: "
+        f"{containers(tree, reference)}."
     )
 
 
@@ -187,6 +187,25 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     """List the first names for a message, and say how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(name if len(name) <= 80 else f"{name[:77]}..." for name in names[:most]) + more
+
+
+def containers(tree: Any, reference: Any, path: tuple[Any, ...] = ()) -> str:
+    """Say where the containers of two trees with the same leaves first differ."""
+    one_level = [
+        jax.tree_util.tree_leaves_with_path(node, is_leaf=lambda child, node=node: child is not node)
+        for node in (tree, reference)
+    ]
+    if type(tree) is type(reference) and len(one_level[0]) == len(one_level[1]):
+        for (step, ours), (_, theirs) in zip(*one_level, strict=True):
+            if step and (found := containers(ours, theirs, (*path, *step))):
+                return found
+        return "" if path else "they hold other constants"
+    return f"expected {_kind(reference)} at {leaf_name(path)}, got {_kind(tree)}"
+
+
+def _kind(node: Any) -> str:
+    """Name the class of a node."""
+    return f"a {type(node).__module__.removeprefix('builtins')}.{type(node).__name__}".replace(" .", " ")
 
 
 def state(name: str, value: Any) -> None:

@@ -242,7 +242,7 @@ def _quantiles(quantiles: Any) -> jax.Array:
     """Return the quantiles to take as an array, or refuse them; their values may be traced."""
     expected = "`quantiles` must be a sequence of numbers in [0, 1], such as (0.05, 0.5, 0.95)"
     try:
-        words = isinstance(quantiles, list | tuple) and any(isinstance(q, str) for q in quantiles)
+        words = any(isinstance(q, str) for q in jax.tree.leaves(quantiles))
         array = jnp.asarray(None if words else quantiles)
     except (TypeError, ValueError):
         raise TypeError(f"{expected}, got {_checks.shown(quantiles)}.") from None

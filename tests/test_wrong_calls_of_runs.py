@@ -23,6 +23,9 @@ FIELDS = {
 }  # fmt: skip
 
 
+LAYERS = {f"layer{i}": [jnp.ones(2)] for i in range(300)}
+
+
 def loss(params, batch):
     return jnp.sum(params["w"] ** 2)
 
@@ -142,17 +145,21 @@ ANSWERS = {
         "`function` must take two arrays, the parameters, .* It raised ValueError",
     ),
     "losses of other rates": (
-        lambda: sweep.Sweep(RATES, LOSSES[:1], NEVER), ValueError, r"`losses` must have shape \(2, 'steps'\)",
+        lambda: sweep.Sweep(RATES, LOSSES[:1], NEVER), ValueError, r"`losses` must have shape \(2, steps\), got",
     ),
     "rates that fall": (lambda: sweep.Sweep(RATES[::-1], LOSSES, NEVER), ValueError, "`learning_rates` .* ascend"),
     "losses without seeds": (
-        lambda: sweep.Sweep(RATES, LOSSES, NEVER, seeds=(0, 1)), ValueError, r"`losses` must have shape \(2, 2, 'steps",
+        lambda: sweep.Sweep(RATES, LOSSES, NEVER, seeds=(0, 1)), ValueError, r"`losses` must have shape \(2, 2,",
     ),
     "a held-out loss of one rate": (
-        lambda: sweep.Sweep(RATES, LOSSES, NEVER, np.ones(1)), ValueError, r"`held_out` must have shape \(2,\), got",
+        lambda: sweep.Sweep(RATES, LOSSES, NEVER, np.ones(1)), ValueError, r"`held_out` must have shape \(2,\), as",
     ),
     "a decay that nothing needs": (
         lambda: diagnostics.effective_learning_rate(STATE, 0.1, decay=2.0), ValueError, r"`decay` must be .*\[0, 1\)",
+    ),
+    "a tuple among 300 lists": (
+        lambda: diagnostics.oscillation(LAYERS, LAYERS | {"layer7": (jnp.ones(2),)}), ValueError,
+        "`updates` must have .* of `previous`: .* containers do not: expected a list at layer7, got a tuple",
     ),
     "updates without gradients": (
         lambda: diagnostics.oscillation(PARAMS, {"w": None, "b": None}), ValueError,

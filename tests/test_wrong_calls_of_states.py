@@ -195,6 +195,9 @@ ANSWERS = {
     "a model with a new layer": (
         lambda: restored(TX.init({"w": PARAMS["w"]})), ValueError, "missing: b.*checkpoint.adapt has `start`",
     ),
+    "a list for a tuple": (
+        lambda: restored([STATE[0], *STATE[1:]]), ValueError, "containers than `state`: expected a tuple at its root",
+    ),
     "300 other layers": (
         lambda: restored(TX.init(renamed(LAYERS)), MANY), ValueError, "missing: layer0/kernel.* and 295 more; unexpec",
     ),

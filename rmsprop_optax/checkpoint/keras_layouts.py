@@ -142,8 +142,8 @@ def _by_place(listed: list[np.ndarray], names: list[str], config: Mapping[str, A
     scalars = [x for x in listed[:first] if x.shape == ()] if header else []
     if config is None and len(listed) > 2 + n and len(listed) - 2 * n >= 1:
         raise ValueError(
-            f"`variables` are more than one for each of {n} `names`, and nothing in them says which: momentum, average "
-            "gradient, averages of the weights or accumulated gradients. Pass `config`, optimizer.get_config()."
+            "`variables` are more than one for each weight in `names`, and nothing in them says which: momentum, "
+            "average gradient, averages of the weights or accumulated gradients. Pass `config`, optimizer.get_config()."
         )
     fits = len(scalars) == first and [x.dtype.kind for x in scalars] == [*header]
     scheduled = isinstance((config or {}).get("learning_rate"), Mapping)

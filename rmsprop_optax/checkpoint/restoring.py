@@ -131,8 +131,7 @@ def _typed(state: Any, wanted: Contents, saved: Any) -> dict[Path, Any]:
         pairs = paired("`moments`", _paths(given), "`state`, as init made it", _paths(wanted))
         expected: Any = jax.tree.structure(state)
         if expected != jax.tree.structure(saved):
-            classes = [_checks.listed(sorted({item.owner for item in one.items})) for one in (wanted, given)]
-            raise ValueError(f"`moments` has other containers: expected {classes[0]}, got {classes[1]}.")
+            raise ValueError(f"`moments` has other containers than `state`: {_checks.containers(saved, state)}.")
     except ValueError as error:
         raise ValueError(f"{error} It was made with other options: move it with checkpoint.adapt.") from None
     values = {item.path: item.value for item in given.items}

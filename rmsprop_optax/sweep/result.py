@@ -52,15 +52,16 @@ class Sweep:
             raise ValueError(
                 f"`learning_rates` must have shape (rates,), be positive and ascend, got {_checks.shown(rates)}."
             )
-        shape = (*rates.shape, *runs)
-        words = "(rates, seeds)" if runs else "(rates,)"
-        losses = _array_of("losses", self.losses, f"{words[:-1].rstrip(',')}, steps)")
-        if losses.shape[:-1] != shape or not losses.shape[-1]:
-            raise ValueError(f"`losses` must have shape {(*shape, 'steps')}, got {losses.shape}.")
+        losses = _array_of("losses", self.losses, "(rates, steps) or (rates, seeds, steps)")
+        shape = losses.shape[:-1]
+        fits = shape == (*rates.shape, *runs) if runs else shape[:1] == rates.shape and len(shape) < 3
+        if not fits or not losses.shape[-1]:
+            expected = ", ".join(map(str, (*rates.shape, *runs, "steps")))
+            raise ValueError(f"`losses` must have shape ({expected}), got {losses.shape}.")
         for name in ("diverged_at", *(("held_out",) if self.held_out is not None else ())):
-            array = _array_of(name, getattr(self, name), words)
+            array = _array_of(name, getattr(self, name), "(rates,) or (rates, seeds)")
             if array.shape != shape:
-                raise ValueError(f"`{name}` must have shape {shape}, got {array.shape}.")
+                raise ValueError(f"`{name}` must have shape {shape}, as `losses` has it, got {array.shape}.")
 
     @property
     def diverged(self) -> np.ndarray:
