@@ -36,8 +36,9 @@ CLAIMED = [case for case in ALL if reason(case) is None]
 
 
 def marked(case):
-    """Leave to the full matrix the libraries that have no function here: test_trajectories.py replays them."""
-    return pytest.param(case, id=case.id, marks=[] if ROWS[row_of(case)].function else [pytest.mark.full])
+    """Leave to the full matrix double precision, and libraries without a function: test_trajectories.py has those."""
+    always = ROWS[row_of(case)].function and case.dtype in ("float32", "complex64")
+    return pytest.param(case, id=case.id, marks=[] if always else [pytest.mark.full])
 
 
 @pytest.mark.parametrize("case", [marked(case) for case in CLAIMED])
