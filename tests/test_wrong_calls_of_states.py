@@ -1,7 +1,5 @@
 """`checkpoint`, `compression` and `sharding`, called wrong: each answer is a sentence that names the argument."""
 
-import pathlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +7,8 @@ import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 from kit.foreign_states import keras_arrays, torch_state
-from kit.wrong_arguments import PACKAGE, PARAMS, STATE, TREES, TX, faults, public, rows_of
+from kit.wrong_arguments import PARAMS, STATE, TREES, TX, faults, ours, rows_of
+from kit.wrong_calls import public
 
 from rmsprop_optax import checkpoint, compression, dialects, rmsprop, sharding
 from rmsprop_optax.compression import BFloat16, RmsByte, SignedByte
@@ -294,7 +293,7 @@ def test_an_answer_says_what_is_true_and_what_to_do(call):
     with pytest.raises(kind, match=message) as caught:
         wrong()
     assert len(str(caught.value)) <= 1500
-    assert pathlib.Path(caught.traceback[-1].path).is_relative_to(PACKAGE)
+    assert ours(caught.traceback[-1].path)
 
 
 @pytest.mark.parametrize(
@@ -306,6 +305,7 @@ def test_a_wrong_value_is_answered_by_a_sentence_that_names_the_argument(name, a
 
 
 def test_every_public_function_and_method_is_called_wrong_in_ten_ways():
-    names = [name for module in (checkpoint, compression, sharding) for name in public(module)]
+    # A report is a dictionary that `adapt` returns, and BFloat16 has no arguments.
+    names = public(checkpoint, compression, sharding, without=["checkpoint.Report", "compression.BFloat16"])
     few = {name: rows_of(CALLS[name][1]) if name in CALLS else 0 for name in names}
     assert {name: n for name, n in few.items() if n < 10} == {}

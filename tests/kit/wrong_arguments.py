@@ -1,7 +1,6 @@
 """Values that are wrong for most arguments, and what the answer to a call with one of them must be."""
 
-import dataclasses
-import inspect
+import importlib.util
 import pathlib
 import traceback
 
@@ -12,21 +11,27 @@ import optax
 from jax.sharding import PartitionSpec
 
 import rmsprop_optax
+from kit.wrong_calls import CHARACTERS, FOREIGN, LINES, TorchTensor
 from rmsprop_optax import compression, rmsprop
-
-PACKAGE = pathlib.Path(rmsprop_optax.__file__).parent
-FOREIGN = (  # wordings of Python, jax, numpy, matplotlib and torch
-    "PyTreeDef", "pytree", "Mismatch", "mismatch", "Tracer", "Cannot interpret", "valid JAX type", "has no attribute",
-    "not iterable", "not callable", "not subscriptable", "not supported between", "unhashable", "to unpack",
-    "could not convert", "invalid literal", "unsupported operand", "ambiguous", "broadcast together", "inhomogeneous",
-    "positional argument", "unexpected keyword",
-)  # fmt: skip
 
 PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}
 OTHERS = {"x": jnp.ones(2)}
 MANY = {f"layer{i}": {"kernel": jnp.ones((2, 2))} for i in range(300)}
 TX = rmsprop(0.1)
 STATE = TX.init(PARAMS)
+
+
+def tensor(*shape):
+    """Return a PyTorch tensor, or where PyTorch is not installed what looks like one from outside."""
+    if importlib.util.find_spec("torch") is not None:
+        import torch
+
+        return torch.ones(shape)
+    found = TorchTensor(1.0)
+    found.array = np.ones(shape, np.float32)
+    found.shape, found.ndim = shape, len(shape)
+    return found
+
 
 VALUES = {
     "None": None,
@@ -62,14 +67,9 @@ VALUES = {
     "a codec": compression.BFloat16(),
     "a class": compression.BFloat16,
     "a layout": PartitionSpec("x"),
+    "a tensor": tensor(3),
+    "tensors": {"w": tensor(2, 3), "b": tensor(3)},
 }
-try:
-    import torch
-except ImportError:
-    pass
-else:
-    VALUES |= {"a tensor": torch.ones(3), "tensors": {"w": torch.ones(2, 3), "b": torch.ones(3)}}
-
 NUMBERS = {"a number", "a negative number", "nan", "a bool"}
 TREES = {  # that some trees of parameters are like
     "a number", "nan", "a list", "a ragged list", "an empty list", "an empty dict", "an array", "parameters",
@@ -90,10 +90,10 @@ def fault(call, *names):
 
 
 def _fault(error, names):
-    raised = pathlib.Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+    raised = traceback.extract_tb(error.__traceback__)[-1].filename
     if type(error) not in (TypeError, ValueError):
         return f"raised {type(error).__name__}: {error}"
-    if PACKAGE not in raised.parents:
+    if not ours(raised):
         return f"was raised in {raised}: {error}"
     return _wording(str(error), names)
 
@@ -101,11 +101,16 @@ def _fault(error, names):
 def _wording(text, names):
     if not any(f"`{name}{end}" in text for name in names for end in "`/"):
         return f"does not name {names}: {text}"
-    if len(text) > 1500 or text.count("\n") >= 20:
+    if len(text) > CHARACTERS or len(text.splitlines()) > LINES:
         return f"has {len(text)} characters: {text[:200]}"
-    ours = text.partition(" raised ")[0]  # behind it is what the caller's own function raised
-    foreign = [wording for wording in FOREIGN if wording in ours]
+    said = text.partition(" raised ")[0]  # behind it is what the caller's own function raised
+    foreign = [wording for wording in FOREIGN if wording in said]
     return f"speaks of {foreign}: {text}" if foreign else None
+
+
+def ours(file):
+    """Say whether a file is one of the package."""
+    return pathlib.Path(file).is_relative_to(pathlib.Path(rmsprop_optax.__file__).parent)
 
 
 def faults(function, arguments, argument, also=()):
@@ -126,20 +131,3 @@ def faults(function, arguments, argument, also=()):
 def rows_of(arguments):
     """Return how many wrong calls there are of a function with these arguments."""
     return sum(len(VALUES.keys() - right) for _, right in arguments.values())
-
-
-def public(module):
-    """Return the public functions, and the classes with their public methods, of which a table must have rows.
-
-    Named tuples, dictionaries and protocols have no rules of their own.
-    """
-    short, names = module.__name__.rpartition(".")[2], []
-    for name in module.__all__:
-        value = getattr(module, name)
-        if not isinstance(value, type):
-            names.append(f"{short}.{name}")
-        elif dataclasses.is_dataclass(value):
-            names += [f"{short}.{name}"] * bool(dataclasses.fields(value))
-            methods = [key for key, x in vars(value).items() if inspect.isfunction(x) and not key.startswith("_")]
-            names += [f"{short}.{name}.{method}" for method in methods]
-    return names
