@@ -4,8 +4,11 @@ Numbers and switches are checked where an optimizer is built, trees where it is 
 or the leaf's path, what was expected, what came, and what to do. All of it is plain Python, which nothing switches off.
 """
 
-from collections.abc import Sequence
-from typing import Any
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -240,6 +243,49 @@ def arrays(name: str, tree: Any, *, shapes: bool = True, empty: bool = True) -> 
             )
     if not leaves and not empty:
         raise ValueError(f"`{name}` must have at least one leaf, got {shown(tree)}.")
+
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+_ALIASES = {  # what some callers write, from what other libraries call it
+    "lr": "learning_rate", "lrs": "learning_rates", "rate": "learning_rate", "rates": "learning_rates", "rho": "decay",
+    "alpha": "decay", "grads": "gradients", "optimizer": "tx", "parameters": "params", "fn": "function",
+}  # fmt: skip
+
+
+def keywords(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """Decorate a function so that arguments that are missing, misspelt or too many are answered by name."""
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError:
+            raise TypeError(misnamed(function.__name__, signature, args, kwargs)) from None
+        return function(*args, **kwargs)
+
+    return call
+
+
+def misnamed(name: str, signature: inspect.Signature, args: Sequence[Any], given: Collection[str]) -> str:
+    """Say which arguments of a call are wrong, and suggest the right ones."""
+    known = list(signature.parameters)
+    ordered = [x.name for x in signature.parameters.values() if x.kind != x.KEYWORD_ONLY]
+    its = f"Its arguments are {', '.join(known)}."
+    for wrong in (word for word in given if word not in known):
+        alias = _ALIASES.get(wrong)
+        near = [alias] if alias in known else difflib.get_close_matches(wrong, known, 1)
+        meant = f" Did you mean `{near[0]}`?" if near else ""
+        return f"`{name}` has no argument `{wrong}`.{meant} {its}"
+    if len(args) > len(ordered):
+        return f"`{name}` takes {len(ordered)} arguments by position, got {len(args)}: pass others by name. {its}"
+    twice = [word for word in ordered[: len(args)] if word in given]
+    if twice:
+        return f"`{name}` got `{twice[0]}` by position and by name. {its}"
+    needed = [x for x in ordered if signature.parameters[x].default is inspect.Parameter.empty]
+    missing = [f"`{word}`" for word in needed if word not in given and word not in ordered[: len(args)]]
+    return f"`{name}` needs {' and '.join(missing)}. {its}"
 
 
 def _is_state(node: Any) -> bool:

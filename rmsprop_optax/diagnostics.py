@@ -15,6 +15,7 @@ from rmsprop_optax.transform import Numbers, floor_of, root
 __all__ = ["effective_learning_rate", "measure", "oscillation", "step_response"]
 
 
+@_checks.keywords
 def effective_learning_rate(
     state: optax.OptState,
     learning_rate: jax.typing.ArrayLike,
@@ -67,6 +68,7 @@ def effective_learning_rate(
     }
 
 
+@_checks.keywords
 def measure(
     gradients: optax.Updates,
     updates: optax.Updates,
@@ -145,6 +147,7 @@ def measure(
     return {"all": numbers(list(rows.values())), "leaves": {path: numbers([row]) for path, row in rows.items()}}
 
 
+@_checks.keywords
 def oscillation(previous: optax.Updates, updates: optax.Updates) -> dict[str, Any]:
     r"""Measure how often, and how far, an update undoes the one before it.
 
@@ -189,6 +192,7 @@ def oscillation(previous: optax.Updates, updates: optax.Updates) -> dict[str, An
     return {"all": _turns(list(pairs.values())), "leaves": {path: _turns([pair]) for path, pair in pairs.items()}}
 
 
+@_checks.keywords
 def step_response(tx: optax.GradientTransformation, gradients: jax.typing.ArrayLike) -> jax.Array:
     """Return the updates of an optimizer for gradients given in advance.
 

@@ -5,9 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from rmsprop_optax import _checks
+
 __all__ = ["effective_learning_rates", "paths", "step_response", "sweep"]
 
 
+@_checks.keywords
 def paths(
     function: Callable[[Any, Any], Any],
     routes: Mapping[str, Any],
@@ -72,6 +75,7 @@ def paths(
     return ax
 
 
+@_checks.keywords
 def sweep(sweeps: Any, *, colors: Mapping[str, str] | None = None, ax: Any = None) -> Any:
     """Draw the final loss against the learning rate, with the suggested rate and the edge of stability.
 
@@ -138,6 +142,7 @@ def sweep(sweeps: Any, *, colors: Mapping[str, str] | None = None, ax: Any = Non
     return ax
 
 
+@_checks.keywords
 def effective_learning_rates(
     quantiles: Mapping[str, Any], *, steps: Any = None, colors: Mapping[str, str] | None = None, ax: Any = None
 ) -> Any:
@@ -191,6 +196,7 @@ def effective_learning_rates(
     return ax
 
 
+@_checks.keywords
 def step_response(
     responses: Mapping[str, Any], *, gradients: Any = None, colors: Mapping[str, str] | None = None, ax: Any = None
 ) -> Any:

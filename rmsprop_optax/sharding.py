@@ -14,6 +14,7 @@ from rmsprop_optax import _checks, moments
 __all__ = ["state_shardings"]
 
 
+@_checks.keywords
 def state_shardings(tx: optax.GradientTransformation, params: optax.Params, shardings: Any = None) -> Any:
     """Return the shardings of the state that `tx.init(params)` makes, from shapes alone.
 

@@ -17,8 +17,12 @@ def call_in_the_depths():
     [].pop()
 
 
+def talk(characters):
+    raise ValueError("`learning_rate`" + "x" * characters)
+
+
 @pytest.mark.parametrize(
-    "call", [lambda: None, call_in_the_depths, lambda: rmsprop(1e-3, decay=2.0), lambda: rmsprop("x" * 2000)]
+    "call", [lambda: None, call_in_the_depths, lambda: rmsprop(1e-3, decay=2.0), lambda: talk(2000)]
 )
 def test_the_judge_finds_what_is_not_a_sentence_of_ours(call):
     row = wrong("rmsprop", "", call, Exception, "`learning_rate`").values[0]

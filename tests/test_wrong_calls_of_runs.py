@@ -1,12 +1,14 @@
 """`sweep`, `plots` and `diagnostics`, called wrong: each answer is a sentence that names the argument."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
 import optax
 import pytest
-from kit.wrong_arguments import NUMBERS, PARAMS, STATE, TREES, TX, faults, ours, rows_of
+from kit.wrong_arguments import NUMBERS, PARAMS, STATE, TREES, TX, fault, faults, ours, rows_of
 from kit.wrong_calls import public
 
 from rmsprop_optax import diagnostics, plots, rmsprop, sweep
@@ -101,6 +103,20 @@ def test_a_wrong_value_is_answered_by_a_sentence_that_names_the_argument(name, a
     figures = plt.get_fignums()
     assert faults(function, arguments, argument, ALSO.get((name, argument), ())) == {}
     assert plt.get_fignums() == figures
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if not name.startswith("sweep.Sweep")])
+def test_a_misspelt_missing_or_surplus_argument_is_answered_by_the_right_name(name):
+    function, arguments = CALLS[name]
+    right = {argument: value for argument, (value, _) in arguments.items()}
+    for argument, parameter in inspect.signature(function).parameters.items():
+        rest = {key: value for key, value in right.items() if key != argument}
+        spelt = rest | {f"{argument}s": right.get(argument)}
+        assert fault(lambda spelt=spelt: function(**spelt), argument) is None
+        if parameter.default is parameter.empty:
+            assert fault(lambda rest=rest: function(**rest), argument) is None
+    assert fault(lambda: function(*right.values(), *range(20)), name.rpartition(".")[2]) is None
+    assert fault(lambda: function(None, **right), next(iter(right))) is None
 
 
 def test_every_public_function_and_method_is_called_wrong_in_ten_ways():

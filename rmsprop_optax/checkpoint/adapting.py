@@ -49,6 +49,7 @@ class Report(dict[str, str]):
         return "\n".join(lines) or "nothing: neither state has memory"
 
 
+@_checks.keywords
 def adapt(
     old_state: Any,
     tx: optax.GradientTransformation,

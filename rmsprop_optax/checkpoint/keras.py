@@ -6,6 +6,7 @@ from typing import Any
 
 import optax
 
+from rmsprop_optax import _checks
 from rmsprop_optax.checkpoint import hyperparameters
 from rmsprop_optax.checkpoint.converting import Convert, check_convert, check_names
 from rmsprop_optax.checkpoint.filling import whole
@@ -16,6 +17,7 @@ from rmsprop_optax.dialects import ROWS
 __all__ = ["from_keras"]
 
 
+@_checks.keywords
 def from_keras(
     variables: Mapping[str, Any] | Sequence[Any],
     names: Sequence[str],
@@ -82,7 +84,7 @@ def from_keras(
         warnings.warn(
             f"`variables` also hold {', '.join(dict.fromkeys(found.extras))}. They are not read, as RMSprop does not "
             f"remember them.{uncounted}",
-            stacklevel=2,
+            stacklevel=3,  # the caller of the decorated function
         )
     if tx is not None:
         recorded = dict(config or {})

@@ -14,6 +14,7 @@ from rmsprop_optax.checkpoint.variance import variance
 __all__ = ["from_optax", "to_optax"]
 
 
+@_checks.keywords
 def from_optax(opt_state: Any) -> dict[str, Any]:
     r"""Read the moments from a state of `optax.rmsprop`, `optax.scale_by_rms` or `optax.scale_by_stddev`.
 
@@ -66,6 +67,7 @@ def from_optax(opt_state: Any) -> dict[str, Any]:
     return moments
 
 
+@_checks.keywords
 def to_optax(state: Any, opt_state: Any, *, allow_rounding: bool = False) -> Any:
     """Return `opt_state`, as `optax.rmsprop(...).init` made it, with everything that `state` remembers.
 

@@ -15,6 +15,7 @@ from rmsprop_optax.checkpoint.contents import describe
 __all__ = ["preview"]
 
 
+@_checks.keywords
 def preview(
     old_state: Any,
     tx: optax.GradientTransformation,

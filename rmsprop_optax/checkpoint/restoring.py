@@ -29,6 +29,7 @@ _OPTION = {"nu": "centered=False", "variance": "centered=True", "mu": "centered=
 _KEYS = (*names.NAMES, "count", "lr_in_momentum")
 
 
+@_checks.keywords
 def restore(state: Any, moments: Any, *, allow_rounding: bool = False) -> Any:
     """Return `state`, as `tx.init` made it, with the given arrays in place of its own.
 

@@ -24,6 +24,7 @@ class Agent(NamedTuple):
     settings: dict[str, Any]  # its numbers under PyTorch's names, and `max_grad_norm` of the agent
 
 
+@_checks.keywords
 def from_sb3(
     path: str | os.PathLike[str] | IO[bytes],
     convert: Convert = None,

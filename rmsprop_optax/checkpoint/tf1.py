@@ -18,6 +18,7 @@ _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # the end of a key in an object-based ch
 _SLOTS = {"nu": "rms", "mu": "mg", "trace": "momentum"}  # their names there
 
 
+@_checks.keywords
 def from_tf1(
     variables: Mapping[str, Any],
     convert: Convert = None,

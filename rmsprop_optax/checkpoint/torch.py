@@ -23,6 +23,7 @@ _THEIRS = ROWS["torch"].state  # nu: square_avg, mu: grad_avg, trace: momentum_b
 _FAMILY = tuple(name for name, row in ROWS.items() if row.state == ROWS["torch"].state)
 
 
+@_checks.keywords
 def from_torch(
     state_dict: Mapping[str, Any],
     convert: Convert = None,
@@ -109,6 +110,7 @@ def from_torch(
     return in_our_terms(arrays, _THEIRS, convert, lr_in_momentum=inside, count=count)
 
 
+@_checks.keywords
 def to_torch(
     state: Any,
     state_dict: Mapping[str, Any],

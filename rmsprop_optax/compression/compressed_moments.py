@@ -125,6 +125,7 @@ def compressed(
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
+@_checks.keywords
 def decompress(
     state: optax.OptState,
     *,
@@ -168,6 +169,7 @@ def decompress(
     return _map_compressed(decoded, state)
 
 
+@_checks.keywords
 def recompress(
     state: optax.OptState,
     *,
@@ -389,9 +391,7 @@ def _map_compressed(function: Any, state: Any) -> Any:
     _checks.state("`state`", state)
     nodes, treedef = jax.tree.flatten(state, is_leaf=_is_compressed)
     if not any(map(_is_compressed, nodes)):
-        raise ValueError(
-            "`state` must hold a CompressedState, the state of a compressed transformation; it holds none."
-        )
+        raise ValueError("`state` must hold a CompressedState, as the init of `compressed` makes it; it holds none.")
     return treedef.unflatten(function(node) if _is_compressed(node) else node for node in nodes)
 
 

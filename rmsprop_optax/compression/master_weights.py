@@ -160,6 +160,7 @@ def with_master_weights(
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
+@_checks.keywords
 def export_weights(params: optax.Params, state: optax.OptState) -> optax.Params:
     """Return the float32 weights behind bfloat16 parameters, to evaluate or to save them.
 
@@ -188,6 +189,7 @@ def export_weights(params: optax.Params, state: optax.OptState) -> optax.Params:
     return treedef.unflatten([_join(p, half) for p, half in zip(leaves, low, strict=True)])
 
 
+@_checks.keywords
 def import_weights(
     weights: optax.Params, params: optax.Params, state: optax.OptState
 ) -> tuple[optax.Params, optax.OptState]:
