@@ -1,5 +1,7 @@
 """RMSprop: the rule and what stands before and behind it, as equations in the order of the chain."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import contextlib
 import dataclasses
 import functools

@@ -1,5 +1,7 @@
 """What an optimizer does to a run, in numbers: pure functions of its state and updates that run under `jax.jit`."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -13,6 +15,10 @@ from rmsprop_optax import _checks, moments
 from rmsprop_optax.transform import Numbers, floor_of, root
 
 __all__ = ["effective_learning_rate", "measure", "oscillation", "step_response"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 @_checks.keywords

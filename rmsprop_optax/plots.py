@@ -1,5 +1,7 @@
 """Figures: each function draws on matplotlib Axes and returns them."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,6 +10,10 @@ import numpy as np
 from rmsprop_optax import _checks
 
 __all__ = ["effective_learning_rates", "paths", "step_response", "sweep"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 @_checks.keywords

@@ -1,5 +1,7 @@
 """Where each array of a state belongs, told before any of them is made."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import math
 from typing import Any, NamedTuple
 
@@ -12,6 +14,10 @@ from jax.tree_util import GetAttrKey, tree_leaves_with_path, tree_map_with_path
 from rmsprop_optax import _checks, moments
 
 __all__ = ["state_shardings"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 @_checks.keywords

@@ -4,6 +4,8 @@ nu <- decay * nu + (1 - decay) * g**2
 u  <- g / sqrt(nu + eps)
 """
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import contextlib
 import functools
 from collections.abc import Callable
@@ -142,7 +144,7 @@ class Rule(NamedTuple):
     @classmethod
     def checked(
         cls, decay: Any, eps: Any, initial_scale: Any, eps_in_sqrt: Any, bias_correction: Any, centered: Any
-    ) -> "Rule":
+    ) -> Rule:
         """Return the options, or refuse them."""
         rule = cls(
             _checks.number("decay", decay, below=1, hint=" For a plain sum of squares use optax.scale_by_rss."),
@@ -175,7 +177,7 @@ class Rule(NamedTuple):
             return ScaleByRmsWithCountState(count=moments.counter(params), nu=second)
         return ScaleByRmsState(nu=second)
 
-    def numbers(self, count: Any, dtype: Any, **more: Any) -> "Numbers":
+    def numbers(self, count: Any, dtype: Any, **more: Any) -> Numbers:
         """Return the numbers of one step. 1 - decay comes before the cast: 0.9999999 is 1 in float32."""
         one_minus_decay, eps = jnp.asarray(1 - self.decay, dtype), jnp.asarray(self.eps, dtype)
         eps_is_enough = self.eps_in_sqrt and isinstance(self.eps, float) and self.eps >= jnp.finfo(jnp.float32).tiny

@@ -1,5 +1,7 @@
 """Move a state to an optimizer with other options, or from optax's RMSprop to ours and back."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 from collections.abc import Callable, Sequence, Set
 from typing import Any
 

@@ -1,5 +1,7 @@
 """From the variables of Keras' RMSprop."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,5 +1,7 @@
 """From the state of optax's own RMSprop, in all its classes, and back to it."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 from typing import Any
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Say in words, before the first step, what a run that moves to another optimizer goes on with."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Fill the state that `init` made with arrays from elsewhere: one description, one match, one fill."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 from collections.abc import Iterable, Mapping
 from typing import Any
 

@@ -1,5 +1,7 @@
 """From the zip file of an agent of Stable-Baselines3."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import json
 import os
 import zipfile

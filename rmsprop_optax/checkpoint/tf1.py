@@ -1,5 +1,7 @@
 """From the checkpoint of TensorFlow 1's RMSPropOptimizer."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import re
 from collections.abc import Mapping
 from typing import Any

@@ -1,5 +1,7 @@
 """From the `state_dict` of torch.optim.RMSprop, timm's RMSpropTF and Stable-Baselines3's RMSpropTFLike, and back."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

@@ -6,6 +6,8 @@ low-discrepancy sequence in time, whose start is hashed from the element's numbe
 than random bits, and cheaper. All of it is integer arithmetic on the bits of float32, the same on every device.
 """
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import dataclasses
 import math
 from typing import Any, Protocol, runtime_checkable

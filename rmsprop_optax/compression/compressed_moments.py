@@ -4,6 +4,8 @@ The transformation computes in float32 as ever and never learns of the codes. Mo
 they sit in a chain, and keep the shapes and shardings of the parameters.
 """
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import contextlib
 import dataclasses
 import functools

@@ -4,6 +4,8 @@ A float32 weight is its bfloat16 and a low half, added as integers. The transfor
 bfloat16, and `optax.apply_updates` lands exactly on the next one.
 """
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import contextlib
 import functools
 from typing import Any, NamedTuple

@@ -122,3 +122,7 @@ ROWS: Mapping[str, Row] = MappingProxyType(
 )
 
 VARIANTS: Mapping[str, Variant] = MappingProxyType({name: row.variant for name, row in ROWS.items()})
+
+
+def __dir__() -> list[str]:
+    return __all__

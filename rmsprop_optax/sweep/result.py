@@ -1,5 +1,7 @@
 """What came of each learning rate: which trains best, and up to which training is stable."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import dataclasses
 import math
 from typing import Any, NamedTuple

@@ -1,5 +1,7 @@
 """Train once with each learning rate, all rates and seeds in one compiled program."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import contextlib
 import functools
 import itertools
