@@ -390,7 +390,6 @@ def _beside(state: Any, params: Any) -> Any:
 def _map_compressed(function: Any, state: Any) -> Any:
     """Apply a function to every CompressedState in a state."""
     treedef: Any
-    _checks.state("`state`", state)
     nodes, treedef = jax.tree.flatten(state, is_leaf=_is_compressed)
     if not any(map(_is_compressed, nodes)):
         raise ValueError("`state` must hold a CompressedState, as the init of `compressed` makes it; it holds none.")
