@@ -214,7 +214,7 @@ def _kind(node: Any) -> str:
 def state(name: str, value: Any) -> None:
     """Refuse a transformation or a function in the place of a state; `name` is a phrase."""
     is_transformation = hasattr(value, "init") and hasattr(value, "update")
-    if is_transformation or callable(value):
+    if is_transformation or (callable(value) and jax.tree_util.all_leaves([value])):
         what = "a transformation" if is_transformation else shown(value)
         raise TypeError(f"{name} must be a state, got {what}. Pass what `init` or the last `update` returned.")
 

@@ -56,7 +56,7 @@ CALLS = {
     "checkpoint.from_optax": (checkpoint.from_optax, {"opt_state": (THEIRS, set())}),
     "checkpoint.from_sb3": (checkpoint.from_sb3, {
         "path": (__file__, {"a string"}),  # of a file that is not there
-        "convert": (None, FUNCTION | {"None"}),
+        "convert": (None, FUNCTION | {"None", "a class"}),
         "names": (None, SAME | {
             "None", "strings", "an empty list", "an empty dict", "shapes", "a layout", "another model's parameters",
             "parameters in another shape",

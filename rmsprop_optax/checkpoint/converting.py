@@ -15,7 +15,7 @@ Convert = Callable[[dict[Any, np.ndarray]], Any] | None
 
 def check_convert(convert: Any) -> None:
     """Refuse what is not a function of weights."""
-    if convert is not None and (not callable(convert) or isinstance(convert, type)):
+    if convert is not None and not callable(convert):
         raise TypeError(
             "`convert` must be a function from a dictionary of weights to the parameters, or None, got "
             f"{_checks.shown(convert)}."

@@ -59,7 +59,7 @@ def from_keras(
     Raises:
       ValueError: Missing or extra variables, or variables in another order; those of another optimizer; other
         hyperparameters; a `convert` that loses, doubles or changes numbers; damaged values.
-      TypeError: Variables that are not floating-point arrays; a `convert` that casts.
+      TypeError: Variables that are not floating-point arrays; a `config` that is not a mapping; a `convert` that casts.
 
     Example:
       >>> import numpy as np

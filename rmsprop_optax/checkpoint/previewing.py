@@ -52,7 +52,7 @@ def preview(
       Some lines of text, to print.
 
     Raises:
-      ValueError: `gradients` without `old_tx`.
+      ValueError: `gradients` without `old_tx`, or unlike `params`; an `old_tx` that did not make `old_state`.
       TypeError: `tx` or `old_tx` is not a transformation.
 
     Example:

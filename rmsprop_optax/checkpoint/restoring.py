@@ -65,7 +65,8 @@ def restore(state: Any, moments: Any, *, allow_rounding: bool = False) -> Any:
 
     Raises:
       ValueError: Leaves or counts are missing or unexpected; a shape differs; the state was made with other options or
-        by another optimizer; `nu` stands beside `mu`, which mean different things in different libraries.
+        by another optimizer, or for other parameters; `nu` stands beside `mu`, which mean different things in different
+        libraries; a dictionary of moments has values that are not finite, or a second moment below 0.
       TypeError: A dtype would lose precision; numbers come for codes, or codes for numbers; complex moments come for a
         real state, or the reverse.
 

@@ -53,6 +53,7 @@ def from_sb3(
       `RMSpropTFLike`; `settings`, the optimizer's numbers under its own names, and the agent's `max_grad_norm`.
 
     Raises:
+      TypeError: `path` is not one, `convert` not a function, or `names` not a list of strings.
       ValueError: The file is not an agent's; its optimizer is not an RMSprop; and what :func:`from_torch` refuses.
       ImportError: PyTorch is not installed.
 
