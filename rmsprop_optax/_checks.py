@@ -262,7 +262,8 @@ def keywords(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _R
         try:
             signature.bind(*args, **kwargs)
         except TypeError:
-            raise TypeError(misnamed(function.__name__, signature, args, kwargs)) from None
+            name = function.__qualname__.removesuffix(".__init__")
+            raise TypeError(misnamed(name, signature, args, kwargs)) from None
         return function(*args, **kwargs)
 
     return call
@@ -270,9 +271,11 @@ def keywords(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _R
 
 def misnamed(name: str, signature: inspect.Signature, args: Sequence[Any], given: Collection[str]) -> str:
     """Say which arguments of a call are wrong, and suggest the right ones."""
+    if "self" in signature.parameters:
+        signature, args = signature.replace(parameters=[*signature.parameters.values()][1:]), args[1:]
     known = list(signature.parameters)
     ordered = [x.name for x in signature.parameters.values() if x.kind != x.KEYWORD_ONLY]
-    its = f"Its arguments are {', '.join(known)}."
+    its = f"Its arguments are {', '.join(known)}." if known else "It has none."
     for wrong in (word for word in given if word not in known):
         alias = _ALIASES.get(wrong)
         near = [alias] if alias in known else difflib.get_close_matches(wrong, known, 1)

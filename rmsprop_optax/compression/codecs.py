@@ -126,6 +126,7 @@ class RmsByte:
         """The bits of the window's lower end as a float32."""
         return (127 + self.window[0]) << 23
 
+    @_checks.keywords
     def encode(self, x: jax.Array, bits: jax.Array) -> jax.Array:
         """Return the codes of a mean square, float32 and at least 0, given dither bits of its shape, uint32."""
         _check_encoded(x, bits)
@@ -140,6 +141,7 @@ class RmsByte:
         up = (bits >> 12).astype(jnp.int32)
         return jnp.where(r > 0, jnp.clip((z + up) >> 20, 0, 254) + 1, 0).astype(self.dtype)
 
+    @_checks.keywords
     def decode(self, codes: jax.Array) -> jax.Array:
         """Return the mean square that codes stand for, in float32."""
         _check("codes", codes, self.dtype)
@@ -205,6 +207,7 @@ class SignedByte:
         if self.unit is not None and not 2.0**-100 <= self.unit <= 2.0**100:
             raise ValueError(f"`unit` must be a number within 2^-100 and 2^100, got {self.unit!r}.")
 
+    @_checks.keywords
     def encode(self, x: jax.Array, bits: jax.Array) -> jax.Array:
         """Return the codes of a moment, float32, given dither bits of its shape, uint32."""
         _check_encoded(x, bits)
@@ -214,6 +217,7 @@ class SignedByte:
         signed = jnp.where(x > 0, jnp.minimum(code, 127), jnp.where(x < 0, -code, 0))
         return signed.astype(self.dtype)
 
+    @_checks.keywords
     def decode(self, codes: jax.Array) -> jax.Array:
         """Return the moment that codes stand for, in float32."""
         _check("codes", codes, self.dtype)
@@ -245,15 +249,21 @@ class BFloat16:
     scale_free = True
     relative_to = None
 
+    @_checks.keywords
     def encode(self, x: jax.Array, bits: jax.Array) -> jax.Array:
         """Return a moment, float32, in bfloat16, given dither bits of its shape, uint32."""
         _check_encoded(x, bits)
         return truncate(x, 16, bits).astype(self.dtype)
 
+    @_checks.keywords
     def decode(self, codes: jax.Array) -> jax.Array:
         """Return a moment in float32."""
         _check("codes", codes, self.dtype)
         return codes.astype(jnp.float32)
+
+
+for _codec in (RmsByte, SignedByte, BFloat16):  # whose constructors dataclasses write
+    _codec.__init__ = _checks.keywords(_codec.__init__)  # type: ignore[method-assign]
 
 
 def truncate(x: jax.Array, dropped: int, bits: jax.Array) -> jax.Array:
