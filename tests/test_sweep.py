@@ -429,7 +429,7 @@ def test_a_factory_whose_first_argument_is_not_the_rate_is_refused(name):
 
 
 def test_a_factory_with_the_learning_rate_first_is_accepted_whatever_its_name():
-    rows = [row for name in dialects.__all__ if inspect.isfunction(row := getattr(dialects, name))]
+    rows = [thing for name in dialects.__all__ if inspect.isfunction(thing := getattr(dialects, name))]
     given = [recipes.dqn, recipes.wgan, functools.partial(recipes.impala, None), optax.inject_hyperparams(rmsprop)]
     for make_tx in [*rows, *given, optax.scale, lambda *args: optax.sgd(*args)]:
         sweep.learning_rates(make_tx, quadratic, jnp.ones(2), None, [1e-4], steps=1)
