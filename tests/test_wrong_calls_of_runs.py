@@ -181,6 +181,10 @@ ANSWERS = {
         lambda: diagnostics.oscillation(PARAMS, {"w": None, "b": None}), ValueError,
         "`previous` must have at least one element that `updates` has, too",
     ),
+    "lr for learning_rate": (
+        lambda: diagnostics.effective_learning_rate(STATE, lr=0.1), TypeError,
+        "`effective_learning_rate` has no argument `lr`. Did you mean `learning_rate`.. Its arguments are state, learn",
+    ),
     "a state for gradients": (
         lambda: diagnostics.measure(STATE, PARAMS, STATE, PARAMS, 0.1), TypeError, "`gradients` at 0 .* got a state",
     ),
