@@ -183,7 +183,7 @@ ANSWERS = {
     ),
     "lr for learning_rate": (
         lambda: diagnostics.effective_learning_rate(STATE, lr=0.1), TypeError,
-        "`effective_learning_rate` has no argument `lr`. Did you mean `learning_rate`.. Its arguments are state, learn",
+        "`effective_learning_rate` has no argument `lr`. Did you mean `learning_rate`.*Its arguments are state, learn",
     ),
     "a state for gradients": (
         lambda: diagnostics.measure(STATE, PARAMS, STATE, PARAMS, 0.1), TypeError, "`gradients` at 0 .* got a state",
