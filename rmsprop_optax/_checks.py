@@ -7,7 +7,7 @@ or the leaf's path, what was expected, what came, and what to do. All of it is p
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import jax
@@ -168,20 +168,48 @@ def moments(name: str, tree: Any) -> None:
 
 
 def shown(value: Any) -> str:
-    """Write a value in a message: a large one is cut."""
-    if is_torch(value):
-        return f"a PyTorch tensor of shape {tuple(value.shape)}"
-    if isinstance(value, np.ndarray | jax.Array):
-        return f"an array of shape {value.shape}, {value.dtype}"
-    if isinstance(value, dict | list | tuple) and len(jax.tree.leaves(value)) > 8:
-        return f"a {type(value).__name__} of {len(jax.tree.leaves(value))} leaves"
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 200 else f"{text[:200]}..."
+    """Print a value for a message if that is short; otherwise say what it is, and what a tree has."""
+    if isinstance(value, jax.core.Tracer):
+        return f"a traced array of shape {value.shape}, {value.dtype}"
+    if hasattr(value, "shape") and hasattr(value, "dtype") and np.shape(value) != ():
+        kind = "a PyTorch tensor" if is_torch(value) else f"a {type(value).__name__}"
+        return f"{kind} of shape {tuple(value.shape)}, {value.dtype}"
+    few = not isinstance(value, dict | list | tuple | set) or len(jax.tree.leaves(value, is_leaf=_is_none)) <= 8
+    text = repr(value) if few else ""
+    if text and len(text) <= 120 and "\n" not in text:
+        return text
+    paths = [] if isinstance(value, set) else [path for path in _by_path(value) if path != leaf_name(())]
+    return f"a {type(value).__name__}{f' with {listed(paths)}' if paths else ''}"
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """List the first names for a message, and say how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(name if len(name) <= 80 else f"{name[:77]}..." for name in names[:most]) + more
+
+
+def containers(tree: Any, reference: Any, path: tuple[Any, ...] = ()) -> str:
+    """Say where the containers of two trees with the same leaves first differ."""
+    one_level = [
+        jax.tree_util.tree_leaves_with_path(node, is_leaf=lambda child, node=node: child is not node)
+        for node in (tree, reference)
+    ]
+    if type(tree) is type(reference) and len(one_level[0]) == len(one_level[1]):
+        for (step, ours), (_, theirs) in zip(*one_level, strict=True):
+            if step and (found := containers(ours, theirs, (*path, *step))):
+                return found
+        return "" if path else "they hold other constants"
+    return f"expected {_kind(reference)} at {leaf_name(path)}, got {_kind(tree)}"
+
+
+def _kind(node: Any) -> str:
+    """Name the class of a node."""
+    return f"a {type(node).__module__.removeprefix('builtins')}.{type(node).__name__}".replace(" .", " ")
 
 
 def is_torch(value: Any) -> bool:
     """Say whether a value is a PyTorch tensor, without importing PyTorch."""
-    return type(getattr(value, "dtype", None)).__module__.partition(".")[0] == "torch"
+    return any(type(x).__module__.partition(".")[0] == "torch" for x in (value, getattr(value, "dtype", None)))
 
 
 def nearest(name: Any, known: Iterable[str]) -> str | None:
@@ -196,7 +224,7 @@ def nearest(name: Any, known: Iterable[str]) -> str | None:
 
 
 _SYNONYMS = (
-    ("learning_rate", "learning_rates", "lr", "rate", "step_size", "eta", "lrate"),
+    ("learning_rate", "learning_rates", "lr", "lrs", "rates", "rate", "step_size", "eta", "lrate"),
     ("rho", "alpha", "decay", "beta", "beta2", "b2", "smoothing", "decay_rate", "gamma1"),
     ("eps", "epsilon", "eps_root"),
     ("momentum", "mu", "beta1", "b1", "mom"),
@@ -204,6 +232,10 @@ _SYNONYMS = (
     ("weight_decay_mask", "mask", "wd_mask"),
     ("clipnorm", "clip_norm", "max_norm", "max_grad_norm"),
     ("global_clipnorm", "clipnorm", "clip_norm", "max_norm", "max_grad_norm"),
+    ("gradients", "grads", "updates"),
+    ("tx", "optimizer", "transformation"),
+    ("params", "parameters"),
+    ("function", "fn"),
     ("clipvalue", "clip_value"),
     ("torch", "pytorch", "torch.optim"),
     ("tf1", "tensorflow", "tf", "tensorflow1"),
@@ -227,48 +259,85 @@ class Known(dict[str, Any]):
         raise KeyError(f"`{self.kind}` must be one of {', '.join(self)}, got {shown(name)}.{way}")
 
 
-def fits(name: str, signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Refuse a call that does not fit a signature, and say which argument was meant, is missing or is too many."""
-    known = signature.parameters
-    passed = [p.name for p in known.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    kinds = {p.kind for p in known.values()}
-    their = f"Its arguments are {', '.join(p for p in known if p != 'self')}."
-    for keyword in kwargs:
-        if keyword not in known and inspect.Parameter.VAR_KEYWORD not in kinds:
-            meant = nearest(keyword, [p for p in known if p not in kwargs and p not in passed[: len(args)]])
-            way = f" Did you mean `{meant}`?" if meant else ""
-            raise TypeError(f"{name} has no argument `{keyword}`.{way} {their}")
-        if keyword in passed[: len(args)]:
-            raise TypeError(f"{name} was given `{keyword}` twice, by place and by name. Leave one out. {their}")
-    if len(args) > len(passed) and inspect.Parameter.VAR_POSITIONAL not in kinds:
-        more = f"; pass the rest by name: {', '.join(p for p in known if p not in passed)}"
-        raise TypeError(
-            f"{name} takes at most {len(passed)} arguments by place, `{'`, `'.join(passed)}`, got {len(args)}"
-            f"{more if len(known) > len(passed) else ''}."
-        )
-    for parameter in known.values():
-        given = parameter.name in kwargs or parameter.name in passed[: len(args)]
-        several = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        if parameter.default is parameter.empty and not given and not several:
-            raise TypeError(f"{name} needs `{parameter.name}`. {their}")
-
-
-def call(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """Decorate a public function, so that a call that does not fit its signature is refused as `fits` does."""
+def keywords(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """Decorate a function so that arguments that are missing, misspelt or too many are answered by name."""
     signature = inspect.signature(function)
 
     @functools.wraps(function)
-    def checked(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+    def call(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
         fits(function.__qualname__.removesuffix(".__init__"), signature, args, kwargs)
         return function(*args, **kwargs)
 
-    return checked
+    return call
+
+
+def fits(name: str, signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Refuse a call that does not fit a signature."""
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError:
+        raise TypeError(_misnamed(name, signature, args, kwargs)) from None
+
+
+def _misnamed(name: str, signature: inspect.Signature, args: Sequence[Any], given: Collection[str]) -> str:
+    """Say which arguments of a call are wrong, and suggest the right ones."""
+    every = [x for x in signature.parameters.values() if x.kind not in (x.VAR_POSITIONAL, x.VAR_KEYWORD)]
+    if every and every[0].name == "self":
+        every, args = every[1:], args[1:]
+    known, ordered = [x.name for x in every], [x.name for x in every if x.kind != x.KEYWORD_ONLY]
+    its = f"Its arguments are {', '.join(known)}." if known else "It has none."
+    taken, twice = ordered[: len(args)], [word for word in ordered[: len(args)] if word in given]
+    free = any(x.kind == x.VAR_KEYWORD for x in signature.parameters.values())
+    for wrong in (word for word in given if word not in known and not free):
+        near = nearest(wrong, [word for word in known if word not in given and word not in taken])
+        meant = f" Did you mean `{near}`?" if near else ""
+        return f"`{name}` has no argument `{wrong}`.{meant} {its}"
+    if twice:
+        return f"`{name}` got `{twice[0]}` by position and by name. {its}"
+    if len(args) > len(ordered):
+        return f"`{name}` takes {len(ordered)} arguments by position, got {len(args)}: pass others by name. {its}"
+    needed = [x.name for x in every if x.default is x.empty and x.name not in given and x.name not in taken]
+    return f"`{name}` needs {' and '.join(f'`{word}`' for word in needed)}. {its}"
 
 
 def init(cls: type[_Class]) -> type[_Class]:
-    """Decorate a public class as `call` does a function."""
-    cls.__init__ = call(cls.__init__)  # type: ignore[method-assign]
+    """Decorate a public class as `keywords` does a function."""
+    cls.__init__ = keywords(cls.__init__)  # type: ignore[method-assign]
     return cls
+
+
+def state(name: str, value: Any) -> None:
+    """Refuse a transformation or a function in the place of a state; `name` is a phrase."""
+    is_transformation = hasattr(value, "init") and hasattr(value, "update")
+    if is_transformation or (callable(value) and jax.tree_util.all_leaves([value])):
+        what = "a transformation" if is_transformation else shown(value)
+        raise TypeError(f"{name} must be a state, got {what}. Pass what `init` or the last `update` returned.")
+
+
+def arrays(name: str, tree: Any, *, shapes: bool = True, empty: bool = True) -> None:
+    """Refuse a tree with leaves that are not arrays, a state, and with `empty=False` a tree without leaves.
+
+    With `shapes`, a `jax.ShapeDtypeStruct` is an array, too.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_state)
+    for path, leaf in leaves:
+        where = f"`{name}` at {leaf_name(path)} must be an array of JAX or NumPy"
+        if _is_state(leaf):
+            what = "transformation" if hasattr(leaf, "init") else f"state, {type(leaf).__name__}"
+            raise TypeError(f"{where}, got a {what}. Arguments may have been exchanged.")
+        if is_torch(leaf):
+            raise TypeError(f"{where}, got {shown(leaf)}. Convert it: jnp.asarray(tensor.detach().numpy()).")
+        if isinstance(leaf, bool | int | float | complex):
+            continue
+        dtype = getattr(leaf, "dtype", None) if hasattr(leaf, "shape") else None
+        if dtype is None or getattr(dtype, "kind", "f") in "OUSmM":
+            raise TypeError(f"{where}, got {shown(leaf)}.")
+        if not shapes and isinstance(leaf, jax.ShapeDtypeStruct):
+            raise TypeError(
+                f"{where} with values, got the shape {leaf.shape} alone. Outside of jax.eval_shape, make it."
+            )
+    if not leaves and not empty:
+        raise ValueError(f"`{name}` must have at least one leaf, got {shown(tree)}.")
 
 
 def leaf_name(path: Any) -> str:
@@ -283,9 +352,9 @@ def no_prefix(name: str, tree: Any, reference: Any) -> str:
     extra = [p for p in ours if p != "its root" and not above(p, theirs)]
     missing = [p for p in theirs if not any(above(flag, [p]) for flag in ours)]
     lists = {"missing": missing, "unexpected": extra}
-    found = "; ".join(f"{word}: {_some(paths)}" for word, paths in lists.items() if paths)
+    found = "; ".join(f"{word}: {listed(paths)}" for word, paths in lists.items() if paths)
     return (
-        f"`{name}` must fit the parameters or be a prefix of them; {found or _containers(tree, reference)}. Build it "
+        f"`{name}` must fit the parameters or be a prefix of them; {found or containers(tree, reference)}. Build it "
         "from them: jax.tree.map(lambda p: p.ndim > 1, params)."
     )
 
@@ -295,7 +364,7 @@ def _difference(name: str, tree: Any, reference_name: str, reference: Any) -> st
     extra = [path for path in ours if path not in theirs or (theirs[path] is None and ours[path] is not None)]
     lists = {"missing": [path for path in theirs if path not in ours], "unexpected": extra}
     if any(lists.values()):
-        found = "; ".join(f"{word}: {_some(paths)}" for word, paths in lists.items() if paths)
+        found = "; ".join(f"{word}: {listed(paths)}" for word, paths in lists.items() if paths)
         return f"`{name}` must have the structure of `{reference_name}`; {found}."
     for path, leaf in ours.items():
         if leaf is not None and np.shape(leaf) != np.shape(theirs[path]):
@@ -303,30 +372,10 @@ def _difference(name: str, tree: Any, reference_name: str, reference: Any) -> st
                 f"`{name}` at {path} has shape {np.shape(leaf)}, but `{reference_name}` there has shape "
                 f"{np.shape(theirs[path])}. Nothing is broadcast: reduce or reshape it first."
             )
-    return f"`{name}` must have the structure of `{reference_name}`: the leaves agree, {_containers(tree, reference)}"
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(name if len(name) <= 100 else f"...{name[-97:]}" for name in names[:5]) + more
-
-
-def _containers(tree: Any, reference: Any, path: Any = ()) -> str:
-    """Say where two trees of the same leaves first differ in their containers, and return "" where they don't."""
-    ours, theirs = type(tree).__name__, type(reference).__name__
-    if jax.tree_util.all_leaves([tree], _is_none) and jax.tree_util.all_leaves([reference], _is_none):
-        return ""
-    if type(tree) is type(reference):
-        structure: Any  # jaxlib's stub of it has no methods
-        at_once = lambda node: jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda n: n is not node)  # noqa: E731
-        (below, structure), (below_reference, structure_of_reference) = at_once(tree), at_once(reference)
-        for (key, a), (_, b) in zip(below, below_reference, strict=True):
-            if said := _containers(a, b, path + key):
-                return said
-        if structure == structure_of_reference:
-            return ""
-        theirs = f"{theirs} with the same settings"
-    return f"their containers do not: at {leaf_name(path)} a {theirs} was expected, got a {ours}. Rebuild it as such."
+    return (
+        f"`{name}` must have the structure of `{reference_name}`: the leaves agree, their containers do not: "
+        f"{containers(tree, reference)}. Rebuild it as such."
+    )
 
 
 def _by_path(tree: Any) -> dict[str, Any]:
@@ -335,3 +384,11 @@ def _by_path(tree: Any) -> dict[str, Any]:
 
 def _is_none(leaf: Any) -> bool:
     return leaf is None
+
+
+def _is_state(node: Any) -> bool:
+    """Say whether a node is a transformation, or a state of optax's or of this package."""
+    if not (isinstance(node, tuple) and len(getattr(node, "_fields", ()))):
+        return False
+    ours = type(node).__module__.partition(".")[0] in ("optax", "rmsprop_optax")
+    return ours and (type(node).__name__.endswith("State") or hasattr(node, "update"))

@@ -55,8 +55,15 @@ def rows_of(name):
         less = {k: v for k, v in valid.items() if k != required}
         yield wrong(name, f"without {required}", functools.partial(factory, **less), TypeError, f"needs `{required}`")
     twice = functools.partial(factory, 10, **{next(iter(parameters)): 10})
-    yield wrong(name, "an argument twice", twice, TypeError, f"`{next(iter(parameters))}` twice")
-    yield wrong(name, "too many by place", functools.partial(factory, *[1] * 20), TypeError, "at most ", f"`{number}`")
+    yield wrong(name, "an argument twice", twice, TypeError, f"`{next(iter(parameters))}` by position and by name")
+    yield wrong(
+        name,
+        "too many by place",
+        functools.partial(factory, *[1] * 20),
+        TypeError,
+        "arguments by position, got 20",
+        number,
+    )
     for steps in parameters.keys() & {"steps", "steps_per_epoch"}:
         for kind, bad in {**BAD_NUMBERS, "0": 0, "negative": -1}.items():
             yield wrong(name, f"{steps}: {kind}", call(**{steps: bad}), Exception, f"`{steps}` must be ")
@@ -98,12 +105,18 @@ def rows_of_methods(name, tx):
             yield wrong(update, kind, lambda bad=bad: tx.update(bad, state), Exception, "`updates` at w")
     yield wrong(init, "a state", lambda: tx.init(state), TypeError, "`params` must be a tree of parameters", "State")
     yield wrong(init, "a transformation", lambda: tx.init(tx), TypeError, "`params` must be", "a transformation")
-    yield wrong(init, "nothing", lambda: tx.init(), TypeError, "init needs `params`")
+    yield wrong(init, "nothing", lambda: tx.init(), TypeError, "`init` needs `params`")
     yield wrong(init, "a misspelt keyword", lambda: tx.init(param=PARAMS), TypeError, "Did you mean `params`?")
-    yield wrong(init, "too many", lambda: tx.init(PARAMS, PARAMS), TypeError, "init takes at most 1", "`params`")
-    yield wrong(update, "nothing", lambda: tx.update(), TypeError, "update needs `updates`")
-    yield wrong(update, "no state", lambda: tx.update(PARAMS), TypeError, "update needs `state`")
-    yield wrong(update, "updates twice", lambda: tx.update(PARAMS, state, updates=PARAMS), TypeError, "`updates` twice")
+    yield wrong(init, "too many", lambda: tx.init(PARAMS, PARAMS), TypeError, "`init` takes 1 arguments by position")
+    yield wrong(update, "nothing", lambda: tx.update(), TypeError, "`update` needs `updates`")
+    yield wrong(update, "no state", lambda: tx.update(PARAMS), TypeError, "`update` needs `state`")
+    yield wrong(
+        update,
+        "updates twice",
+        lambda: tx.update(PARAMS, state, updates=PARAMS),
+        TypeError,
+        "`updates` by position and by name",
+    )
     for kind, bad in {"None": None, "parameters": PARAMS, "another's": optax.adam(0.1).init(PARAMS)}.items():
         yield wrong(update, f"{kind} for the state", lambda bad=bad: tx.update(PARAMS, bad), Exception, "`state`")
     for kind, bad, says in [
@@ -149,7 +162,7 @@ def rows_of_the_rest():
             call = functools.partial(Variant, **{name: bad})
             yield wrong("Variant", f"{name}: {kind}", call, Exception, f"`{name}` must be")
     yield wrong("Variant", "an unknown switch", lambda: Variant(eps_in_root=True), TypeError, "mean `eps_in_sqrt`?")
-    yield wrong("Variant", "by place", lambda: Variant(True), TypeError, "takes at most", "eps_in_sqrt")
+    yield wrong("Variant", "by place", lambda: Variant(True), TypeError, "by position", "eps_in_sqrt")
     for name, meant in {
         "pytorch": "torch", "tensorflow": "tf1", "Keras": "keras", "sonet": "sonnet", "jax": "optax", "tf": "tf1",
         "stable_baselines3": "sb3", "mind_spore": "mindspore", "chainr": "chainer", "lasange": "lasagne",
@@ -184,8 +197,12 @@ def call_in_the_depths():
     [].pop()
 
 
+def talk(characters):
+    raise ValueError("`learning_rate`" + "x" * characters)
+
+
 @pytest.mark.parametrize(
-    "call", [lambda: None, call_in_the_depths, lambda: rmsprop(0.1, decay=2.0), lambda: rmsprop.update()]
+    "call", [lambda: None, call_in_the_depths, lambda: rmsprop(0.1, decay=2.0), lambda: talk(2000)]
 )
 def test_the_judge_finds_what_is_not_a_sentence_of_ours(call):
     row = wrong("rmsprop", "", call, Exception, "`learning_rate`").values[0]

@@ -13,12 +13,14 @@ import jax
 import numpy as np
 import optax
 
+from rmsprop_optax import _checks
 from rmsprop_optax.sweep import arguments, runs
 from rmsprop_optax.sweep.result import Sweep, gather
 
 __all__ = ["learning_rates"]
 
 
+@_checks.keywords
 def learning_rates(
     make_tx: Callable[[Any], optax.GradientTransformation],
     loss_fn: Callable[[Any, Any], Any],
