@@ -12,6 +12,8 @@ from typing import Any, ParamSpec
 import jax
 import optax
 
+from rmsprop_optax import _checks
+
 _Arguments = ParamSpec("_Arguments")
 _Factory = Callable[_Arguments, optax.GradientTransformationExtraArgs]
 
@@ -25,11 +27,8 @@ def value(factory: _Factory[_Arguments]) -> _Factory[_Arguments]:
 
     @functools.wraps(factory)
     def make(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> optax.GradientTransformationExtraArgs:
-        try:
-            bound = signature.bind(*args, **kwargs)
-        except TypeError as error:
-            known = ", ".join(signature.parameters)
-            raise TypeError(f"{factory.__name__}: {error}. Its arguments are {known}.") from None
+        _checks.fits(factory.__name__, signature, args, kwargs)
+        bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         tx = factory(*args, **kwargs)
         call = _Call(make, bound.arguments)
@@ -79,7 +78,11 @@ class _Method:
         self.call, self.name, self.function = call, name, function
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(*args, **kwargs)
+        try:
+            return self.function(*args, **kwargs)
+        except TypeError:  # Python's own, if the call doesn't fit the signature
+            _fits(self.name, self.function, args, kwargs)
+            raise
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Method) and (self.name, self.call) == (other.name, other.call)
@@ -92,6 +95,13 @@ class _Method:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _remake, (self.call.factory, self.call.arguments, self.name)
+
+
+def _fits(name: str, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
+    try:
+        _checks.fits(name, inspect.signature(function), args, kwargs)
+    except TypeError as error:
+        raise error from None
 
 
 def _remake(factory: Callable[..., Any], arguments: dict[str, Any], name: str) -> Any:

@@ -123,6 +123,7 @@ def scale_by_rms(
         del params, extra_args
         _check_state(state, rule.state_class)
         old = moments.of(state)
+        _checks.inexact("updates", updates)
         check_updates(updates, old)
         numbers = functools.partial(rule.numbers, next_count(state))
         u, new = map_leaves(_scale, updates, old, numbers, rule.eps_in_sqrt)
@@ -169,7 +170,7 @@ class Rule(NamedTuple):
 
     def init(self, params: Any) -> Any:
         """Make the state beside the parameters."""
-        _checks.inexact("params", params)
+        _checks.parameters(params)
         second = jax.tree.map(lambda p: moments.zeros_like(p, self.initial_scale, real=True), params)
         if self.centered:
             return ScaleByStddevState(variance=second, mu=jax.tree.map(moments.zeros_like, params))
@@ -362,8 +363,8 @@ def _check_state(state, expected):
     came = type(state)
     if came not in STATES:
         raise TypeError(
-            f"`state` must be the {expected.__name__} that init made, got {came.__module__}.{came.__name__}. For "
-            "optax's own states there is checkpoint.from_optax."
+            f"`state` must be the {expected.__name__} that init made, got {came.__module__}.{came.__name__}. Pass "
+            "what `init` or the last `update` returned; for optax's own states there is checkpoint.from_optax."
         )
     for option, state_class in (("bias_correction", ScaleByRmsWithCountState), ("centered", ScaleByStddevState)):
         if (came is state_class) != (expected is state_class):
