@@ -60,6 +60,7 @@ class Codec(Protocol):
         ...
 
 
+@_checks.init
 @dataclasses.dataclass(frozen=True)
 class RmsByte:
     r"""Keep a mean square in one byte: the byte is a logarithm of its root, without blocks and without scales.
@@ -152,6 +153,7 @@ class RmsByte:
         return jnp.where(codes == 0, 0.0, r * r)
 
 
+@_checks.init
 @dataclasses.dataclass(frozen=True)
 class SignedByte:
     r"""Keep a momentum or a mean in one signed byte: equal steps near 0, relative ones further out.
@@ -230,6 +232,7 @@ class SignedByte:
         return 1.0 if self.unit is None else 2.0 ** round(math.log2(self.unit))
 
 
+@_checks.init
 @dataclasses.dataclass(frozen=True)
 class BFloat16:
     """Keep any moment in bfloat16, rounded up or down by the dither: two bytes, with a twentieth of the byte's noise.
@@ -260,10 +263,6 @@ class BFloat16:
         """Return a moment in float32."""
         _check("codes", codes, self.dtype)
         return codes.astype(jnp.float32)
-
-
-for _codec in (RmsByte, SignedByte, BFloat16):  # whose constructors dataclasses write
-    _codec.__init__ = _checks.keywords(_codec.__init__)  # type: ignore[method-assign]
 
 
 def truncate(x: jax.Array, dropped: int, bits: jax.Array) -> jax.Array:

@@ -20,6 +20,7 @@ class Suggestion(NamedTuple):
     reason: str
 
 
+@_checks.init
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Sweep:
     """The losses of every run, and which learning rates trained well.
