@@ -74,11 +74,6 @@ def test_a_progress_bar_counts_each_run_once(capsys):
     assert "180/180" in capsys.readouterr().err  # 15 runs of 12 steps, on 16 places
 
 
-def begun(mesh, count):
-    rates, seeds = np.full(count, 0.01, np.float32), np.arange(count, dtype=np.uint32)
-    return runs.start(mesh, rmsprop, start, 12, True, rates, seeds, None, BATCHES)
-
-
 MESH = arguments.mesh(jax.devices()[5:7])
 
 
