@@ -1,5 +1,7 @@
 """What an optimizer does to a run, in numbers: pure functions of its state and updates that run under `jax.jit`."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +16,11 @@ from rmsprop_optax.transform import Numbers, floor_of, root
 __all__ = ["effective_learning_rate", "measure", "oscillation", "step_response"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
+@_checks.keywords
 def effective_learning_rate(
     state: optax.OptState,
     learning_rate: jax.typing.ArrayLike,
@@ -59,12 +66,14 @@ def effective_learning_rate(
     """
     learning_rate = _checks.number("learning_rate", learning_rate, hint=" For a schedule pass its value at this step.")
     eps, eps_in_sqrt = _checks.number("eps", eps), _checks.switch("eps_in_sqrt", eps_in_sqrt)
+    decay = None if decay is None else _checks.number("decay", decay, below=1)
     return {
         moment.path: jax.tree.map(lambda x: _rate(learning_rate, x, eps, eps_in_sqrt), moment.second)
         for moment in _moments(state, decay)
     }
 
 
+@_checks.keywords
 def measure(
     gradients: optax.Updates,
     updates: optax.Updates,
@@ -122,9 +131,12 @@ def measure(
     """
     learning_rate = _checks.number("learning_rate", learning_rate, hint=" For a schedule pass its value at this step.")
     eps, eps_in_sqrt = _checks.number("eps", eps), _checks.switch("eps_in_sqrt", eps_in_sqrt)
+    decay = None if decay is None else _checks.number("decay", decay, below=1)
     chosen = _chosen(quantiles)
+    _checks.arrays("params", params, shapes=False)
     _checks.inexact("params", params)
     for name, tree in (("gradients", gradients), ("updates", updates)):
+        _checks.arrays(name, tree, shapes=False)
         _checks.like(name, tree, "params", params)
     before, after = _by_path(gradients), _by_path(updates)
     rows = {path: _Row(before.get(path), after.get(path), p, None) for path, p in _by_path(params).items() if p.size}
@@ -151,6 +163,7 @@ def measure(
     return {"all": everything, "leaves": leaves}
 
 
+@_checks.keywords
 def oscillation(previous: optax.Updates, updates: optax.Updates) -> dict[str, Any]:
     r"""Measure how often, and how far, an update undoes the one before it.
 
@@ -180,13 +193,14 @@ def oscillation(previous: optax.Updates, updates: optax.Updates) -> dict[str, An
       >>> print(turned["reversed"], turned["undone"])
       0.25 0.125
     """
-    _checks.inexact("previous", previous)
-    _checks.inexact("updates", updates)
+    for name, tree in (("previous", previous), ("updates", updates)):
+        _checks.arrays(name, tree, shapes=False)
+        _checks.inexact(name, tree)
     _checks.like("updates", updates, "previous", previous)
     before, after = _by_path(previous), _by_path(updates)
     pairs = {path: (before[path], after[path]) for path in before if path in after and before[path].size}
     if not pairs:
-        raise ValueError("`previous` must have at least one element, got none.")
+        raise ValueError("`previous` must have at least one element that `updates` has, too, got none.")
     if any(jnp.iscomplexobj(x) for pair in pairs.values() for x in pair):
         raise TypeError(
             "`previous` and `updates` must be real, got complex leaves: pass their real and imaginary parts."
@@ -195,6 +209,7 @@ def oscillation(previous: optax.Updates, updates: optax.Updates) -> dict[str, An
     return {"all": everything, "leaves": dict(zip(pairs, leaves, strict=True))}
 
 
+@_checks.keywords
 def step_response(tx: optax.GradientTransformation, gradients: jax.typing.ArrayLike) -> jax.Array:
     """Return the updates of an optimizer for gradients given in advance.
 
@@ -248,11 +263,12 @@ def _chosen(quantiles: Any) -> jax.Array:
     """Return the quantiles to take as an array, or refuse them; their values may be traced."""
     expected = "`quantiles` must be a sequence of numbers in [0, 1], such as (0.05, 0.5, 0.95)"
     try:
-        array = jnp.asarray(quantiles)
+        words = any(isinstance(q, str) for q in jax.tree.leaves(quantiles))
+        array = jnp.asarray(None if words else quantiles)
     except (TypeError, ValueError):
-        raise TypeError(f"{expected}, got {quantiles!r}.") from None
+        raise TypeError(f"{expected}, got {_checks.shown(quantiles)}.") from None
     if not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):
-        raise TypeError(f"{expected}, got {quantiles!r}.")
+        raise TypeError(f"{expected}, got {_checks.shown(quantiles)}.")
     if array.ndim != 1 or not array.size:
         raise ValueError(f"{expected}, got shape {array.shape}.")
     if not isinstance(quantiles, jax.core.Tracer) and not all(0 <= q <= 1 for q in np.asarray(quantiles)):
@@ -268,6 +284,7 @@ class _Moment(NamedTuple):
 def _moments(state: Any, decay: Any) -> list[_Moment]:
     """Find each second moment by name; correct its bias and center it where the update does."""
     found = []
+    _checks.state("`state`", state)
     for key, entry in moments.entries(state):
         name, of = moments.second(entry), moments.of(entry)
         if name is None:
@@ -281,7 +298,7 @@ def _moments(state: Any, decay: Any) -> list[_Moment]:
                 raise ValueError(
                     f"`decay` is needed, got None: `state` counts steps at {path}, so the bias is corrected."
                 )
-            weight = _weight(_checks.number("decay", decay, below=1), entry.count)
+            weight = _weight(decay, entry.count)
         second = jax.tree.map(lambda x, weight=weight: x / weight, of[name])
         if "ScaleByRStdDev" in type(entry).__name__:  # optax's keeps the mean square and divides by the deviation
             second = jax.tree.map(

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import PartitionSpec
 
+from rmsprop_optax import _checks
+
 __all__ = ["Runs", "losses_on", "start", "train_until"]
 
 
@@ -158,14 +160,20 @@ def _transformation(make_tx: Any, rate: Any) -> Any:
     tx = make_tx(rate)
     if not (hasattr(tx, "init") and hasattr(tx, "update")):
         raise TypeError(
-            f"`make_tx` must return an optax transformation, got {tx!r}. Pass a function of the learning rate: "
-            "`rmsprop`, `optax.sgd` or `lambda rate: optax.adam(rate, b1=0.8)`."
+            f"`make_tx` must return an optax transformation, got {_checks.shown(tx)}. Pass a function of the "
+            "learning rate: `rmsprop`, `optax.sgd` or `lambda rate: optax.adam(rate, b1=0.8)`."
         )
     return tx
 
 
 def _loss(loss_fn: Any, params: Any, batch: Any) -> jax.Array:
-    loss = loss_fn(params, batch)
+    try:
+        loss = loss_fn(params, batch)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        said = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+        raise TypeError(
+            f"`loss_fn` must take `params` and one of `batches`, and return a scalar. Traced, it raised {said}"
+        ) from error
     if not jax.tree_util.all_leaves([loss]) or not hasattr(loss, "dtype"):
         raise TypeError(f"`loss_fn` must return a scalar array, got {type(loss).__name__}. Return the loss alone.")
     if loss.shape != ():

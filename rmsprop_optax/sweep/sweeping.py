@@ -1,5 +1,7 @@
 """Train once with each learning rate, all rates and seeds in one compiled program."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import contextlib
 import functools
 import itertools
@@ -12,12 +14,14 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from rmsprop_optax import _checks
 from rmsprop_optax.sweep import arguments, runs
 from rmsprop_optax.sweep.result import Sweep, gather
 
 __all__ = ["learning_rates"]
 
 
+@_checks.keywords
 def learning_rates(
     make_tx: Callable[[Any], optax.GradientTransformation],
     loss_fn: Callable[[Any, Any], Any],
