@@ -18,6 +18,7 @@ __all__ = [
     "check_held_out",
     "check_progress",
     "check_threshold",
+    "mesh",
     "rate_dtype",
     "rates",
     "seeds",
@@ -252,3 +253,23 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 def _is_integer(x: Any) -> bool:
     return isinstance(x, int | np.integer) and not isinstance(x, bool)
+
+
+def mesh(devices: Any) -> jax.sharding.Mesh | None:
+    """Return a mesh of the devices that share the runs, or None for the default device; refuse what can't be one."""
+    if devices is None:
+        return None
+    expected = "`devices` must be a sequence of different devices of this process, such as jax.local_devices()"
+    listed = list(devices) if hasattr(devices, "__iter__") else [devices]
+    if not hasattr(devices, "__iter__") or not all(isinstance(device, jax.Device) for device in listed):
+        raise TypeError(f"{expected}, got {devices!r}.")
+    if not listed or len(set(listed)) < len(listed):
+        raise ValueError(f"{expected}, got {listed}.")
+    if len({device.platform for device in listed}) > 1:
+        raise ValueError(f"`devices` must be of one kind, which one program is compiled for, got {listed}.")
+    elsewhere = [device for device in listed if device.process_index != jax.process_index()]
+    if elsewhere:
+        raise ValueError(
+            f"{expected}, got {elsewhere}, of other processes. Call it in each process with its own rates."
+        )
+    return jax.sharding.Mesh(np.array(listed), ("runs",))
