@@ -72,7 +72,7 @@ def copy_like(
 
 
 def _in_memory(sharding: Any, kind: str | None) -> tuple[Any, bool]:
-    """Return a sharding in a kind of memory, and whether that is another kind than its own."""
+    """Return a sharding in a kind of memory, and whether that kind is not its own."""
     moves = None not in (sharding, kind) and sharding.memory_kind != kind
     return (sharding.with_memory_kind(kind) if moves else sharding), moves
 
