@@ -16,7 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from kit import library_states
+from kit.calls import from_function
 from kit.files_of_trainers import FOLDER, apart, continuation, go_on
+from kit.replaying import difference, replay
 
 from rmsprop_optax import checkpoint, dialects, recipes, rmsprop
 
@@ -103,15 +106,15 @@ def network(weights):
     return root
 
 
-def load_into(model, names, state_dict):
-    """Return torch.optim.RMSprop with a state: by number, or by name as FSDP has it."""
+def load_into(model, names, state_dict, make=None):
+    """Return an optimizer with a state: by number, or, for torch.optim.RMSprop, by name as FSDP has it."""
     torch = pytest.importorskip("torch")
     from torch.distributed.checkpoint import state_dict as by_name
 
     parameters = dict(model.named_parameters())
     if "param_groups" in state_dict and isinstance(state_dict["param_groups"][0]["params"][0], int):
         groups = [{"params": [parameters[names[i]] for i in g["params"]]} for g in state_dict["param_groups"]]
-        optimizer = torch.optim.RMSprop(groups)
+        optimizer = (make or torch.optim.RMSprop)(groups)
         optimizer.load_state_dict(state_dict)
         return optimizer
     by_ndim = [[p for p in parameters.values() if (p.ndim > 1) is matrix] for matrix in (True, False)]
@@ -123,6 +126,18 @@ def load_into(model, names, state_dict):
 
 @pytest.mark.parametrize("trainer", ["lightning", "hugging_face", "fsdp", "fsdp, flattened"])
 def test_a_file_of_a_trainer_goes_on_here_for_5_steps_and_then_in_pytorch_again(trainer):
+    goes_back(trainer)
+
+
+@pytest.mark.live
+def test_a_file_of_timm_goes_on_here_for_5_steps_and_then_in_timm_again():
+    pytest.importorskip("timm")
+    from timm.optim import RMSpropTF
+
+    goes_back("timm", RMSpropTF)
+
+
+def goes_back(trainer, make=None):
     torch = pytest.importorskip("torch")
     state_dict, options, tx = OF_TORCH[trainer]()
     run = continuation(trainer.partition(",")[0])
@@ -132,11 +147,11 @@ def test_a_file_of_a_trainer_goes_on_here_for_5_steps_and_then_in_pytorch_again(
     assert distance <= 1e-6
 
     names = options.get("names", [*run.start])
-    count = moments["count"] + 5
+    count = moments.get("count", 0) + 5  # timm's file has none
     weights = {name: run.start[name] for name in names}
     back = checkpoint.to_torch(state, state_dict, weights, columns, count=count, as_tensor=torch.as_tensor)
     model = network(run.path[4])
-    optimizer = load_into(model, names, back)
+    optimizer = load_into(model, names, back, make)
     follow(optimizer, dict(model.named_parameters()), run)
 
 
@@ -184,12 +199,25 @@ def test_an_agent_of_sb3_goes_on_here(name):
 
 def test_an_agent_of_sb3_goes_on_here_for_5_steps_and_then_in_pytorch_again():
     torch = pytest.importorskip("torch")
-    run, tx = continuation("sb3_a2c"), SB3["sb3_a2c"]
-    agent = checkpoint.from_sb3(FOLDER / "sb3_a2c.zip", columns, tx=tx)
+    agent_goes_back("sb3_a2c", torch.optim.RMSprop, lr=0.05, eps=1e-5)
+
+
+@pytest.mark.live
+def test_an_agent_of_sb3_goes_on_here_for_5_steps_and_then_in_the_class_of_sb3_again():
+    pytest.importorskip("stable_baselines3")
+    from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
+
+    agent_goes_back("sb3_a2c_tf_like", RMSpropTFLike, lr=0.05, alpha=0.95, eps=1e-5, momentum=0.5)
+
+
+def agent_goes_back(name, make, **numbers):
+    torch = pytest.importorskip("torch")
+    run, tx = continuation(name), SB3[name]
+    agent = checkpoint.from_sb3(FOLDER / f"{name}.zip", columns, tx=tx)
     state = checkpoint.restore(tx.init(agent.params), agent.moments)
     _, state = go_on(tx, state, run._replace(grads=run.grads[:5], path=run.path[:5]), columns)
     named = dict(network(run.path[4]).named_parameters())
-    optimizer = torch.optim.RMSprop(named.values(), 0.05, eps=1e-5)
+    optimizer = make(named.values(), **numbers)
     fresh = optimizer.state_dict()
     optimizer.load_state_dict(checkpoint.to_torch(state, fresh, named, columns, count=45, as_tensor=torch.as_tensor))
     follow(optimizer, named, run)
@@ -268,7 +296,7 @@ ON = {
 }
 
 
-@pytest.mark.parametrize("trainer", BLOCKS)
+@pytest.mark.parametrize("trainer", ON)
 def test_the_block_of_a_trainer_on_the_page_reads_its_file(trainer, tmp_path, monkeypatch):
     torch, h5py = pytest.importorskip("torch"), pytest.importorskip("h5py")
     name, files = ON[trainer]
@@ -300,5 +328,19 @@ def test_the_block_of_a_trainer_on_the_page_reads_its_file(trainer, tmp_path, mo
         assert go_on(names["tx"], names["state"], run, to_jax)[0] <= 1e-6
 
 
+def test_the_block_of_tensorflow_1_on_the_page_reads_recorded_variables():
+    run = next(run for run in library_states.runs("tf1") if run.id == "tf1-centered_momentum-float32")
+    reader = types.SimpleNamespace(get_variable_to_shape_map=lambda: run.state, get_tensor=run.state.__getitem__)
+    tx = from_function(run.case)
+    names = {
+        "tf": types.SimpleNamespace(train=types.SimpleNamespace(load_checkpoint=lambda path: reader)),
+        "checkpoint": checkpoint, "to_jax": dict, "tx": tx,
+        "params": jax.tree.map(jnp.asarray, run.case.trajectory[run.steps - 1]),
+    }  # fmt: skip
+    exec(BLOCKS["TensorFlow 1"], names)
+    path, _ = replay(tx, run.case, names["state"], run.steps)
+    assert difference(path, run.case.trajectory[run.steps :]) <= 2e-6
+
+
 def test_every_trainer_on_the_page_has_a_file():
-    assert BLOCKS.keys() == ON.keys()
+    assert BLOCKS.keys() == ON.keys() | {"TensorFlow 1"}

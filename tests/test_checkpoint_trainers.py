@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 from kit import training
-from kit.foreign_states import keras_paths, object_based, torch_state
+from kit.foreign_states import agent_with, keras_paths, object_based, torch_state
 
 from rmsprop_optax import checkpoint, compression, dialects, recipes, rmsprop
 
@@ -199,6 +199,16 @@ def test_a_layer_that_was_frozen_starts_where_it_is_asked_for_and_the_rest_goes_
     assert {path for path, became in report.items() if became == "started"} == started
     assert optax.tree.get(moved, "count") == 1
     chex.assert_trees_all_equal_shapes_and_dtypes(moved, tx.init(params))
+
+
+# Stable-Baselines3.
+
+
+def test_the_weights_of_an_agent_s_optimizer_are_given_by_name_or_are_all_of_the_policy_each_once():
+    named = checkpoint.from_sb3(agent_with({"q.w": 0, "target.w": 1}), names=["q.w"])
+    assert named.moments["count"] == 1
+    shared = checkpoint.from_sb3(agent_with({"q.w": 0, "again.w": 0}))
+    assert named.params.keys() == shared.params.keys() == {"q.w"}
 
 
 # Keras and TensorFlow.

@@ -1,15 +1,14 @@
 """What an import of a trainer's file refuses: each with its name, what was expected, what came, and the way out."""
 
-import io
 import json
 import sys
 import types
-import zipfile
+import unittest.mock
 
 import numpy as np
 import optax
 import pytest
-from kit.foreign_states import keras_paths, object_based, torch_state
+from kit.foreign_states import agent_with, archive, keras_paths, object_based, torch_state
 
 from rmsprop_optax import checkpoint, dialects, rmsprop
 
@@ -39,17 +38,14 @@ def keras(variables, names=("a/w", "b"), **options):
     return checkpoint.from_keras(variables, names, **options)
 
 
-def archive(parts):
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as written:
-        for name, text in parts.items():
-            written.writestr(name, text)
-    return file
-
-
 def agent(policy_kwargs):
     data = json.dumps({"policy_kwargs": policy_kwargs})
     return archive({"data": data, "policy.pth": "", "policy.optimizer.pth": ""})
+
+
+def agent_without_pytorch():
+    with unittest.mock.patch.dict(sys.modules, {"torch": None}):
+        return checkpoint.from_sb3(agent({"optimizer_class": "<class 'torch.optim.rmsprop.RMSprop'>"}))
 
 
 REFUSALS = {
@@ -287,6 +283,21 @@ REFUSALS = {
         ValueError,
         "got <class 'torch.optim.sgd.SGD'>",
     ),
+    "an agent whose optimizer has a part of its policy": (
+        lambda: checkpoint.from_sb3(agent_with({"q.w": 0, "target.w": 1})),
+        ValueError,
+        "has 1 parameters and the policy 2. Pass `names`.*q.w, target.w",
+    ),
+    "a name that the policy does not have": (
+        lambda: checkpoint.from_sb3(agent_with({"q.w": 0, "target.w": 1}), names=["w"]),
+        ValueError,
+        "unknown: w; it has q.w, target.w",
+    ),
+    "an agent where PyTorch is not installed": (
+        agent_without_pytorch,
+        ImportError,
+        "pip install torch",
+    ),
 }
 
 
@@ -295,35 +306,3 @@ def test_an_import_refuses(why):
     call, error, message = REFUSALS[why]
     with pytest.raises(error, match=f"(?s){message}"):
         call()
-
-
-def test_an_agent_whose_optimizer_has_a_part_of_its_policy_asks_for_names():
-    torch = pytest.importorskip("torch")
-    policy = {"q.w": torch.ones(2), "target.w": torch.ones(2)}
-    weight = torch.nn.Parameter(torch.ones(2))
-    weight.grad = torch.ones(2)
-    optimizer = torch.optim.RMSprop([weight])
-    optimizer.step()
-    parts = {"data": json.dumps({"policy_kwargs": {"optimizer_class": "<class 'torch.optim.rmsprop.RMSprop'>"}})}
-    for name, content in (("policy.pth", policy), ("policy.optimizer.pth", optimizer.state_dict())):
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
-        parts[name] = buffer.getvalue()
-    with pytest.raises(ValueError, match=r"has 1 parameters and the policy 2. Pass `names`.*q.w, target.w"):
-        checkpoint.from_sb3(archive(parts))
-    with pytest.raises(ValueError, match=r"unknown: w; it has q.w, target.w"):
-        checkpoint.from_sb3(archive(parts), names=["w"])
-    assert checkpoint.from_sb3(archive(parts), names=["q.w"]).moments["count"] == 1
-    policy["shared.w"] = policy.pop("target.w")
-    policy["again.w"] = policy["q.w"]
-    del policy["shared.w"]
-    buffer = io.BytesIO()
-    torch.save(policy, buffer)
-    found = checkpoint.from_sb3(archive(parts | {"policy.pth": buffer.getvalue()}))
-    assert found.params.keys() == {"q.w"}
-
-
-def test_an_agent_without_pytorch_is_refused_with_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ImportError, match="pip install torch"):
-        checkpoint.from_sb3(agent({"optimizer_class": "<class 'torch.optim.rmsprop.RMSprop'>"}))

@@ -1,10 +1,14 @@
 """What came of each learning rate: which trains best, and up to which training is stable."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import dataclasses
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from rmsprop_optax import _checks
 
 __all__ = ["Suggestion", "Sweep", "gather"]
 
@@ -16,6 +20,7 @@ class Suggestion(NamedTuple):
     reason: str
 
 
+@_checks.init
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Sweep:
     """The losses of every run, and which learning rates trained well.
@@ -28,6 +33,10 @@ class Sweep:
         steps if only the held-out loss is not finite.
       held_out: The loss on the held-out batch after the last step; shape (rates,), or (rates, seeds), or None.
       seeds: The seeds, or None.
+
+    Raises:
+      ValueError: Arrays whose shapes do not fit together.
+      TypeError: A field that is not an array of numbers.
     """
 
     learning_rates: np.ndarray
@@ -35,6 +44,27 @@ class Sweep:
     diverged_at: np.ndarray
     held_out: np.ndarray | None = None
     seeds: tuple[int, ...] | None = None
+
+    def __post_init__(self):
+        listed = isinstance(self.seeds, tuple) and all(isinstance(seed, int) for seed in self.seeds)
+        runs = (len(self.seeds),) if self.seeds is not None and listed else ()
+        if self.seeds is not None and not listed:
+            raise TypeError(f"`seeds` must be a tuple of integers or None, got {_checks.shown(self.seeds)}.")
+        rates = _array_of("learning_rates", self.learning_rates, "(rates,)")
+        if rates.ndim != 1 or not (rates.size and (rates > 0).all() and (np.diff(rates) > 0).all()):
+            raise ValueError(
+                f"`learning_rates` must have shape (rates,), be positive and ascend, got {_checks.shown(rates)}."
+            )
+        losses = _array_of("losses", self.losses, "(rates, steps) or (rates, seeds, steps)")
+        shape = losses.shape[:-1]
+        fits = shape == (*rates.shape, *runs) if runs else shape[:1] == rates.shape and len(shape) < 3
+        if not fits or not losses.shape[-1]:
+            expected = ", ".join(map(str, (*rates.shape, *runs, "steps")))
+            raise ValueError(f"`losses` must have shape ({expected}), got {losses.shape}.")
+        for name in ("diverged_at", *(("held_out",) if self.held_out is not None else ())):
+            array = _array_of(name, getattr(self, name), "(rates,) or (rates, seeds)")
+            if array.shape != shape:
+                raise ValueError(f"`{name}` must have shape {shape}, as `losses` has it, got {array.shape}.")
 
     @property
     def diverged(self) -> np.ndarray:
@@ -95,6 +125,49 @@ class Sweep:
         rate = _lowest_point(self.learning_rates, _per_rate(self.final).mean(1), best, edge)
         return Suggestion(rate, self._reason(rate, best, edge))
 
+    def sensitivity(self, octaves: float = 2.0) -> float:
+        r"""Measure how much a wrong learning rate costs.
+
+        .. math::
+            \frac{1}{n} \sum_{i = 1}^n \min(\ell_i, \ell_0) - \ell^*
+
+        over the :math:`n` rates tried that are at most `octaves` factors of two from the best: :math:`\ell_i` is the
+        final loss of a rate, which counts as the first loss, :math:`\ell_0`, if it is larger or the run diverged, and
+        :math:`\ell^*` is that of the best rate. All are means over seeds. It is 0 if every rate trains as well as the
+        best, and cannot exceed what training gains. The unit is that of the loss.
+
+        Args:
+          octaves: How far from the best rate, in factors of two, to either side; above 0.
+
+        Returns:
+          The sensitivity, at least 0.
+
+        Raises:
+          ValueError: Every rate diverged; the rates are not evenly spaced in their logarithm, or do not reach as far;
+            `octaves` is out of range.
+          TypeError: `octaves` is not a number.
+
+        References:
+          Wortsman et al. (2023), arXiv 2309.14322, who average over a fixed range of rates.
+        """
+        octaves = _checks.positive("octaves", octaves)
+        if self.best is None:
+            raise ValueError("The sensitivity needs a rate that trains, and every run diverged. Sweep smaller rates.")
+        away = np.log2(self.learning_rates / self.best)
+        if len(away) > 1 and not np.allclose(np.diff(away), away[1] - away[0], rtol=0.01):
+            raise ValueError(
+                "The sensitivity needs `learning_rates` that are evenly spaced in their logarithm, such as "
+                "2.0 ** numpy.arange(-12, 0, 0.5): otherwise some count more than others."
+            )
+        if away[0] > 0.01 - octaves or away[-1] < octaves - 0.01:
+            raise ValueError(
+                f"`octaves` must be within the rates tried, which reach {abs(away[0]):.3g} octaves below and "
+                f"{away[-1]:.3g} above the best, {self.best:.3g}; got {octaves:.3g}. Sweep more rates, or pass less."
+            )
+        near = np.abs(away) <= octaves + 0.01
+        final, first = _per_rate(self.final), _per_rate(self.losses[..., 0])
+        return float(np.minimum(final, first)[near].mean() - final[away == 0].mean())
+
     def _reason(self, rate: float, best: float, edge: float) -> str:
         runs = "" if self.seeds is None or len(self.seeds) == 1 else f" in the mean of {len(self.seeds)} seeds"
         what = "training" if self.held_out is None else "held-out"
@@ -133,6 +206,15 @@ class Sweep:
             end = f"diverged at step {at[at >= 0].min()}{count}" if (at >= 0).any() else f"{final.mean():.4g}"
             lines.append(f"{rate:>13.4g}  {end:>10}  {', '.join(marks)}".rstrip())
         return "\n".join(lines)
+
+
+def _array_of(name: str, array: Any, shape: str) -> np.ndarray:
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
+        raise TypeError(
+            f"`{name}` must be a NumPy array of numbers of shape {shape}, got {_checks.shown(array)}. "
+            "`sweep.learning_rates` makes a Sweep."
+        )
+    return array
 
 
 def gather(rates: Any, seeds: Any, losses: Any, diverged_at: Any, held_out: Any) -> Sweep:

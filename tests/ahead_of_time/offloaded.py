@@ -1,8 +1,8 @@
 """Compile a step whose state waits in the host's memory for four TPU v5e that are not there: python offloaded.py.
 
 Prints one JSON object a line: for each optimizer and number of leaves the mebibytes on a device that the state would
-take there, and those of the temporaries of a step that has all of it on the device at once and of one that streams
-it, a leaf at a time. README.md beside this file says what to install.
+take there, and those of the temporaries of a step that has all of it on the device at once and of one that streams it,
+a leaf at a time. README.md beside this file says what to install.
 """
 
 import json

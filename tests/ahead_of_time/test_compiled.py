@@ -84,3 +84,16 @@ def test_a_state_streamed_from_the_host_takes_no_more_of_a_tpu_with_more_leaves(
         assert many < 1.05 * few, lines
         assert many < 0.3 * lines[case, 16]["state MiB"], lines
         assert lines[case, 16]["at once MiB"] > lines[case, 16]["state MiB"], lines
+
+
+AT_SCALE = SCRIPT.with_name("at_scale.py")
+
+
+@pytest.mark.parametrize(("pod", "target"), [("h100", "h100"), ("v5e", "v5e"), ("v5p", "v5e")])
+@pytest.mark.parametrize("case", ["RMSprop, float32", "RMSprop, one byte"])
+def test_a_step_of_8_billion_parameters_moves_little_more_than_it_must(case, pod, target):
+    (line,) = printed(target, AT_SCALE, pod, "--case", case)
+    assert line["collectives"] == []
+    assert line["traffic bytes"] <= (1.0 if "float32" in case else 1.15) * line["least traffic bytes"]
+    if "float32" in case:
+        assert line["temporary bytes"] < 1e5

@@ -1,6 +1,11 @@
-"""States in the layouts of PyTorch and Keras, small and by hand, for what imports refuse."""
+"""States in the layouts of PyTorch, Keras and Stable-Baselines3, small and by hand, for what imports refuse."""
+
+import io
+import json
+import zipfile
 
 import numpy as np
+import pytest
 
 
 def torch_state(momentum=0.0, centered=False, changed=None, group=None):
@@ -34,3 +39,33 @@ def object_based(*slots, optimizer="optimizer", of="model", **more):
     keys = {f"{of}/{w}/.OPTIMIZER_SLOT/{optimizer}/{slot}": np.full(3, 2.0, np.float32) for w in "wb" for slot in slots}
     keys |= {f"{of}/{w}": np.ones(3, np.float32) for w in "wb"} | {key.replace("__", "/"): x for key, x in more.items()}
     return {f"{key}/.ATTRIBUTES/VARIABLE_VALUE": x for key, x in keys.items()}
+
+
+def archive(parts):
+    """Return an open zip file with these parts."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as written:
+        for name, content in parts.items():
+            written.writestr(name, content)
+    return file
+
+
+def agent_with(policy):
+    """Return the zip file of an agent after one step of PyTorch's RMSprop on the first of its weights.
+
+    The policy maps names to numbers; names with the same number share a weight.
+    """
+    torch = pytest.importorskip("torch")
+    numbers = dict.fromkeys(policy.values())
+    weights = {number: torch.nn.Parameter(torch.full((2,), float(number))) for number in numbers}
+    first = next(iter(weights.values()))
+    first.grad = torch.ones(2)
+    optimizer = torch.optim.RMSprop([first])
+    optimizer.step()
+    parts = {"data": json.dumps({"policy_kwargs": {"optimizer_class": "<class 'torch.optim.rmsprop.RMSprop'>"}})}
+    shared = {name: weights[number].data for name, number in policy.items()}
+    for name, content in (("policy.pth", shared), ("policy.optimizer.pth", optimizer.state_dict())):
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        parts[name] = buffer.getvalue()
+    return archive(parts)
