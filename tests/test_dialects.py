@@ -319,7 +319,7 @@ REFUSALS = {
     "maximize by position": (
         lambda: TORCH(0.1, 0.9, 1e-8, 0, 0, False, True),
         TypeError,
-        "6 arguments by position, got 7.*maximize",
+        "6 by position, got 7.*maximize",
     ),
     "an argument left out": (lambda: TIMM(caution=True), TypeError, "caution.*Its arguments are"),
     "an eps that Keras replaces": (lambda: LEGACY(epsilon=0), ValueError, "`epsilon` must be above 0.*1e-7"),

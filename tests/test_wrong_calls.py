@@ -107,7 +107,7 @@ def rows_of_methods(name, tx):
     yield wrong(init, "a transformation", lambda: tx.init(tx), TypeError, "`params` must be", "a transformation")
     yield wrong(init, "nothing", lambda: tx.init(), TypeError, "`init` needs `params`")
     yield wrong(init, "a misspelt keyword", lambda: tx.init(param=PARAMS), TypeError, "Did you mean `params`?")
-    yield wrong(init, "too many", lambda: tx.init(PARAMS, PARAMS), TypeError, "`init` takes 1 arguments by position")
+    yield wrong(init, "too many", lambda: tx.init(PARAMS, PARAMS), TypeError, "`init` takes 1 by position")
     yield wrong(update, "nothing", lambda: tx.update(), TypeError, "`update` needs `updates`")
     yield wrong(update, "no state", lambda: tx.update(PARAMS), TypeError, "`update` needs `state`")
     yield wrong(
