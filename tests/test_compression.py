@@ -468,7 +468,7 @@ def test_it_is_a_value():
     assert pickle.loads(pickle.dumps(tx)) == tx
     assert hash(pickle.loads(pickle.dumps(tx))) == hash(tx)
     assert repr(tx).startswith("compressed(tx=rmsprop(learning_rate=0.1, ")
-    assert repr(tx).endswith("nu=RmsByte(window=(-28, 0)), variance=None, mu=None, trace=None)")
+    assert repr(tx).endswith("nu=RmsByte(window=(-28, 0)), variance=None, mu=None, trace=None, ema=None)")
 
 
 def test_the_square_of_a_complex_gradient_may_be_in_a_byte():

@@ -89,7 +89,7 @@ def preview(
 def _update(tx: Any, gradients: Any, state: Any, params: Any) -> Any:
     """Return the next update; for an ensemble, those of all its members."""
     update = optax.with_extra_args_support(tx).update
-    for _ in max((item.value.shape for item in describe(state).counts.values()), key=len, default=()):
+    for _ in describe(state).members:
         update = jax.vmap(update)
     return update(gradients, state, params)[0]
 

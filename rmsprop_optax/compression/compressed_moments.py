@@ -44,6 +44,7 @@ def compressed(
     variance: Codec | None = None,
     mu: Codec | None = None,
     trace: Codec | None = None,
+    ema: Codec | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Keep the moments of a transformation in codes between its steps.
 
@@ -70,6 +71,8 @@ def compressed(
       variance: How to keep the variance of a centered RMSprop: with the same codecs, or None. Structure.
       mu: How to keep the mean: `SignedByte(relative_to="nu")` or `BFloat16()`, or None. Structure.
       trace: How to keep the momentum: `BFloat16()` or `SignedByte(learning_rate)`, or None. Structure.
+      ema: Likewise for a momentum that is an average of the steps, in `rmsprop(average_momentum=True)`. The average of
+        a link of your own, `optax.ema`, is left as it is. Structure.
 
     Returns:
       The transformation. Calls with equal arguments return equal optimizers, as far as `tx` does. Its state is a
@@ -97,7 +100,7 @@ def compressed(
     """
     _checks.transformation("tx", tx)
     inner = optax.with_extra_args_support(tx)
-    codecs = _codecs(nu=nu, variance=variance, mu=mu, trace=trace)
+    codecs = _codecs(nu=nu, variance=variance, mu=mu, trace=trace, ema=ema)
 
     def init_fn(params):
         dither_count = moments.counter(params)
@@ -123,6 +126,7 @@ def decompress(
     variance: Codec | None = None,
     mu: Codec | None = None,
     trace: Codec | None = None,
+    ema: Codec | None = None,
 ) -> optax.OptState:
     """Return a state with its moments in float32, to look at them, to edit or to move them.
 
@@ -135,6 +139,7 @@ def decompress(
       variance: Likewise for `variance`. Structure.
       mu: Likewise for `mu`. Structure.
       trace: Likewise for `trace`. Structure.
+      ema: Likewise for `ema`. Structure.
 
     Returns:
       The state, float32 arrays where there were codes.
@@ -151,7 +156,7 @@ def decompress(
       >>> print(optax.tree.get(compression.decompress(state, nu=compression.RmsByte()), "nu"))
       [0. 0. 0.]
     """
-    codecs = _codecs(nu=nu, variance=variance, mu=mu, trace=trace)
+    codecs = _codecs(nu=nu, variance=variance, mu=mu, trace=trace, ema=ema)
 
     def decoded(node):
         return CompressedState(node.dither_count, _decoded(node.inner_state, codecs), jnp.zeros_like(node.made_by))
@@ -166,6 +171,7 @@ def recompress(
     variance: Codec | None = None,
     mu: Codec | None = None,
     trace: Codec | None = None,
+    ema: Codec | None = None,
 ) -> optax.OptState:
     """Return a state with its moments in codes again: the way back from `decompress`.
 
@@ -178,6 +184,7 @@ def recompress(
       variance: Likewise for `variance`. Structure.
       mu: Likewise for `mu`. Structure.
       trace: Likewise for `trace`. Structure.
+      ema: Likewise for `ema`. Structure.
 
     Returns:
       The state, codes where there were float32 arrays.
@@ -194,7 +201,7 @@ def recompress(
       >>> print(compression.recompress(state, nu=compression.RmsByte()).inner_state[0].nu)
       [0 0 0]
     """
-    codecs = _codecs(nu=nu, variance=variance, mu=mu, trace=trace)
+    codecs = _codecs(nu=nu, variance=variance, mu=mu, trace=trace, ema=ema)
 
     def encoded(node):
         inner_state = _encoded(node.inner_state, codecs, node.dither_count)

@@ -1,7 +1,7 @@
 """RMSprop as each framework has it: one function for each, with its own argument names, order and defaults.
 
 Called with the numbers of a run, the function follows the framework's path. Frameworks that are given the same numbers
-differ in six switches; `VARIANTS` has them for each as a `rmsprop_optax.Variant`:
+differ in seven switches; `VARIANTS` has them for each as a `rmsprop_optax.Variant`:
 
 >>> from rmsprop_optax import dialects
 >>> [name for name, variant in dialects.VARIANTS.items() if variant.initial_scale == 1 and not variant.lr_in_momentum]
