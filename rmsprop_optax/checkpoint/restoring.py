@@ -168,7 +168,8 @@ def _why(wanted: Contents, given: Mapping[Path, Any]) -> str:
         if (*here[: here.index(momentum)],) != (*there[: there.index(momentum)],):
             return (
                 f" The {momentum} stands elsewhere in the list, so learning rate and momentum have another order, or "
-                "it is another chain. Fill the state of the optimizer that wrote it, and move that with checkpoint.adapt."
+                "it is another chain. Fill the state of the optimizer that wrote it, and move that with "
+                "checkpoint.adapt."
             )
     return " Fill the state of the optimizer that wrote it, and move that with checkpoint.adapt."
 

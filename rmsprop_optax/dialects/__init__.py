@@ -35,9 +35,11 @@ from types import MappingProxyType
 from rmsprop_optax.alias import Variant
 from rmsprop_optax.dialects import (
     chainer,
+    dreamer_v3,
     graves,
     hinton,
     keras,
+    levanter,
     mindspore,
     mlx,
     optax,
@@ -51,9 +53,11 @@ from rmsprop_optax.dialects import (
     without_function,
 )
 from rmsprop_optax.dialects.chainer import chainer_rmsprop
+from rmsprop_optax.dialects.dreamer_v3 import dreamer_v3_rmsprop
 from rmsprop_optax.dialects.graves import graves_rmsprop
 from rmsprop_optax.dialects.hinton import hinton_rmsprop
 from rmsprop_optax.dialects.keras import keras_rmsprop
+from rmsprop_optax.dialects.levanter import levanter_rmsprop
 from rmsprop_optax.dialects.mindspore import mindspore_rmsprop
 from rmsprop_optax.dialects.mlx import mlx_rmsprop
 from rmsprop_optax.dialects.optax import optax_rmsprop
@@ -71,9 +75,11 @@ __all__ = [
     "VARIANTS",
     "Row",
     "chainer_rmsprop",
+    "dreamer_v3_rmsprop",
     "graves_rmsprop",
     "hinton_rmsprop",
     "keras_rmsprop",
+    "levanter_rmsprop",
     "mindspore_rmsprop",
     "mlx_rmsprop",
     "optax_rmsprop",
@@ -105,6 +111,8 @@ ROWS: Mapping[str, Row] = MappingProxyType(
         "mindspore": mindspore.ROW,
         "mindspore_experimental": without_function.MINDSPORE_EXPERIMENTAL,
         "mlx": mlx.ROW,
+        "dreamer_v3": dreamer_v3.ROW,
+        "levanter": levanter.ROW,
         "chainer": chainer.ROW,
         "graves": graves.ROW,
         "hinton": hinton.ROW,

@@ -10,7 +10,7 @@ import numpy as np
 DEFAULTS = {
     "decay": 0.9, "eps": 1e-8, "eps_mode": "inside", "acc_init": 0.0, "centered": False, "bias_correction": False,
     "momentum": 0.0, "average_momentum": False, "momentum_on": "update", "lr_in_momentum": True, "nesterov": "none",
-    "weight_decay": 0.0, "wd_mode": "l2", "maximize": False, "clip": None, "weight_clip": None,
+    "weight_decay": 0.0, "wd_mode": "l2", "decays": None, "maximize": False, "clip": None, "weight_clip": None,
     "complex": "none", "caution": False, "max_lr": None,
 }  # fmt: skip
 
@@ -37,7 +37,7 @@ def trajectory(switches, params, grads, learning_rates):
 
 
 def _step(c, t, lr, name, g, p, nu, mu, mom):
-    wd = c["weight_decay"]
+    wd = c["weight_decay"] if c["decays"] is None or name in c["decays"] else 0.0
     if c["wd_mode"] == "l2":
         g = g + wd * p[name]
     elif c["wd_mode"] == "decoupled":
