@@ -11,6 +11,9 @@ import pathlib
 import re
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
+
 from rmsprop_optax import recipes
 from rmsprop_optax.checkpoint.hyperparameters import options
 
@@ -153,7 +156,7 @@ def _numbers(source):
 
 def largest(rate):
     """Return the largest rate of a schedule, which is the published one."""
-    return max(float(rate(count)) for count in range(0, 2000)) if callable(rate) else rate
+    return float(jnp.max(jax.vmap(rate)(jnp.arange(2000)))) if callable(rate) else rate
 
 
 def _number(x):

@@ -163,9 +163,8 @@ def test_codecs_that_do_not_fit_an_average_are_refused():
 
 
 def test_diagnostics_and_shardings_know_it():
-    updates, state = make(**AVERAGE).update(PARAMS, make(**AVERAGE).init(PARAMS))
-    measured = diagnostics.measure(PARAMS, updates, state, PARAMS, 0.01)
-    assert measured["all"]["effective_learning_rate"].shape == (3,)
+    rates = diagnostics.effective_learning_rate(make(**AVERAGE, initial_scale=1.0).init(PARAMS), 0.01)
+    assert {path: float(rate["b"][0]) for path, rate in rates.items()} == {"0/ScaleByRmsState.nu": pytest.approx(0.01)}
     mesh = jax.make_mesh((1,), ("x",))
     split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
     layout = sharding.state_shardings(make(**AVERAGE), PARAMS, split)

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from kit import reference, training
+from kit.rows import rows
 from kit.trees import furthest
 
 from rmsprop_optax import dialects
@@ -59,7 +60,7 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", rows(RULES, ["dreamer_v3", "levanter"]))
 def test_300_steps_of_any_size_agree_with_the_float64_reference_to_1e_10(rule):
     make, switches, rate = RULES[rule]
     rates = [rate(t) for t in range(STEPS)]
@@ -77,17 +78,16 @@ def decayed(tx):
     """Return the paths of the parameters that a step without gradients moves."""
     params = jax.tree.map(jnp.asarray, PARAMS)
     state, zeros = tx.init(params), jax.tree.map(jnp.zeros_like, params)
-    for _ in range(2):  # the first has no learning rate in DreamerV3's warm-up
-        updates, state = tx.update(zeros, state, params)
+    updates, _ = tx.update(zeros, state, params)
     return {path for path, u in flat(updates).items() if bool((u != 0).all())}
 
 
 def test_masks_follow_the_paths_of_nested_trees():
     every = {*flat(PARAMS)}
-    assert decayed(DREAMER(0.1, wd=0.1)) == {*KERNELS}
-    assert decayed(DREAMER(0.1, wd=0.1, wdregex="^enc/")) == {"enc/kernel", "enc/bias"}
-    assert decayed(DREAMER(0.1, wd=0.1, wdregex=True)) == every
-    assert decayed(DREAMER(0.1)) == set()
+    assert decayed(DREAMER(0.1, wd=0.1, warmup=0)) == {*KERNELS}
+    assert decayed(DREAMER(0.1, wd=0.1, warmup=0, wdregex="^enc/")) == {"enc/kernel", "enc/bias"}
+    assert decayed(DREAMER(0.1, wd=0.1, warmup=0, wdregex=True)) == every
+    assert decayed(DREAMER(0.1, warmup=0)) == set()
     assert decayed(LEVANTER(0.1)) == {"enc/kernel"}
     assert decayed(LEVANTER(0.1, default_weight_decay_mask=False)) == every
     assert decayed(LEVANTER(0.1, weight_decay_modules=r"enc\.")) == {"enc/kernel", "enc/bias"}
@@ -119,7 +119,7 @@ def test_a_gradient_is_clipped_to_a_share_of_its_parameter_s_norm_which_counts_a
 @pytest.mark.parametrize(
     "make", [lambda: DREAMER(0.1, warmup=0), lambda: LEVANTER(0.1)], ids=["dreamer_v3", "levanter"]
 )
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", rows(["float32", "bfloat16", "float16"], ["float32"]))
 def test_the_smallest_gradients_give_bounded_steps(make, dtype):
     params, tx = {"w": jnp.ones(3, dtype)}, make()
     grads = {"w": jnp.array([jnp.finfo(dtype).tiny, 0.0, -jnp.finfo(dtype).tiny], dtype)}

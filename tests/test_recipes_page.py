@@ -25,6 +25,7 @@ def test_the_tables_are_those_of_the_calls(script):
     assert PAGE.read_text() == script.page(PAGE.read_text()), "run python docs/recipes.py"
 
 
+@pytest.mark.full
 def test_a_number_that_drifted_would_be_found(script):
     drifted = PAGE.read_text().replace("| `dpo()` | 5e-7 |", "| `dpo()` | 5e-6 |")
     assert drifted != PAGE.read_text()
@@ -53,6 +54,7 @@ def test_every_recipe_and_every_source_is_a_row_whose_reading_the_docstring_cite
         assert commit in cited
 
 
+@pytest.mark.full
 def test_the_script_writes_the_page(script, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["recipes.py", "--out", str(tmp_path / "page.md")])
     exec(compile(SCRIPT.read_text(), str(SCRIPT), "exec"), {"__name__": "__main__", "__file__": str(SCRIPT)})
