@@ -1,6 +1,6 @@
 """RMSprop, exactly: one rule, every framework's dialect of it, at any precision, at any scale."""
 
-from rmsprop_optax import checkpoint, compression, diagnostics, dialects, plots, recipes, sharding, sweep
+from rmsprop_optax import checkpoint, compression, diagnostics, dialects, plots, recipes, scaling, sharding, sweep
 from rmsprop_optax.alias import Variant, rmsprop
 from rmsprop_optax.transform import ScaleByRmsState, ScaleByRmsWithCountState, ScaleByStddevState, scale_by_rms
 
@@ -17,6 +17,7 @@ __all__ = [
     "recipes",
     "rmsprop",
     "scale_by_rms",
+    "scaling",
     "sharding",
     "sweep",
 ]

@@ -93,6 +93,10 @@ def correction_gain(task, decay):
     return mean("bias", task, decay, "plain", "final") - mean("bias", task, decay, "corrected", "final")
 
 
+def sensitivity(task, name):
+    return report.swept(RESULTS["compare"][task][name]).sensitivity(octaves=2)
+
+
 SIDES = ("half", "twice")
 CONCLUSIONS = {
     "RMSprop takes back less than SGD": lambda: (of("undone", "RMSprop") < of("undone", "SGD")).all(),
@@ -113,6 +117,12 @@ CONCLUSIONS = {
     "above, it does on the text": lambda: all(correction_gain("text", decay) > 0.05 for decay in ("0.99", "0.999")),
     "RMSprop is stable further above its rate": lambda: (number("room", "RMSprop") > number("room", "SGD")).all(),
     "and usable over a wider range": lambda: (number("usable", "RMSprop") > number("usable", "SGD")).all(),
+    "a wrong rate costs it less than SGD and momentum": lambda: all(
+        sensitivity(task, "RMSprop") < min(sensitivity(task, "SGD"), sensitivity(task, "momentum")) for task in TASKS
+    ),
+    "and less than Adam but on the bowl": lambda: (
+        [sensitivity(task, "RMSprop") < sensitivity(task, "Adam") for task in TASKS] == [False, True, True]
+    ),
     "on digits and text it is faster": lambda: (of("steps", "RMSprop") < of("steps", "SGD"))[1:].all(),
     "on the bowl it is slower": lambda: (of("steps", "RMSprop") > of("steps", "SGD"))[0],
     "eps up to 2**-24 changes little": lambda: all(map(flat, TASKS)),

@@ -130,9 +130,10 @@ def sensitivity_table(results):
         for name, found in run.items():
             room = f"{'at least ' if found['edge_is_last'] else ''}{found['room']:.1f}"
             numbers = [plainly(found["rate"]), plainly(found["edge"]), room, f"{found['usable']:.1f}"]
+            numbers += [plainly(swept(found).sensitivity(octaves=2))]
             rows.append([f"{task}, {name}", *numbers, cell(found["steps"]), cell(found["final"])])
-    head = ["", "suggested rate", "edge", "edge over suggested, octaves", "usable octaves", "steps to the target"]
-    return table([*head, "final loss"], rows)
+    head = ["", "suggested rate", "edge", "edge over suggested, octaves", "usable octaves", "sensitivity"]
+    return table([*head, "steps to the target", "final loss"], rows)
 
 
 def eps_table(results):

@@ -83,8 +83,8 @@ def adapt(
     - Numbers (learning rate, decay, eps, momentum, weight decay) that are not injected are not in the state and may
       change freely.
 
-    What goes on keeps the kind of memory that it was in (device or host). A state vmapped over the members of an
-    ensemble is told by the shape of its counts.
+    What goes on keeps the kind of memory that it was in (device or host); what starts is where `tx.init(params)` makes
+    it, beside the parameters. A state vmapped over the members of an ensemble is told by the shape of its counts.
 
     Args:
       old_state: The state to go on from. It is left alone.

@@ -48,7 +48,8 @@ def copy_like(
 ) -> Any:
     """Return a copy of x with the dtype and the sharding of `like`, in the kind of memory that is asked for.
 
-    Where `like` is free to follow what it is used with, the copy stays on the mesh of the state if x is there.
+    Where `like` is free to follow what it is used with, the copy stays on the mesh of the state if x is there. Where
+    `like` is a shape, an array that is in its place is returned as it is.
     """
     inexact = jnp.issubdtype(like.dtype, jnp.inexact)
     x = x if hasattr(x, "dtype") else np.asarray(x, like.dtype if inexact and not is_code(like.dtype) else None)
@@ -60,16 +61,20 @@ def copy_like(
         raise TypeError(f"{where} must be {like.dtype}, got {x.dtype}.")
     if jnp.issubdtype(like.dtype, jax.dtypes.extended):  # keys of random numbers
         return jax.device_put(jnp.copy(x), like.sharding)
-    if isinstance(like, jax.Array) and not like.committed:
+    sharding, moves = _in_memory(getattr(like, "sharding", None), memory_kind)
+    if isinstance(like, jax.Array) and not like.committed and not moves:
         if mesh is not None and isinstance(x, jax.Array) and moments.mesh_of(x) == mesh:
             return jnp.array(x, like.dtype, copy=True)
         return jnp.array(np.asarray(x, like.dtype), copy=True)
-    in_place = isinstance(x, jax.Array) and x.dtype == like.dtype
-    copied = jnp.array(x, copy=True) if in_place else np.array(x, like.dtype)
-    sharding = getattr(like, "sharding", None)
-    if sharding is not None and memory_kind is not None:
-        sharding = sharding.with_memory_kind(memory_kind)
-    return jax.device_put(copied, sharding)
+    if isinstance(x, jax.Array) and x.dtype == like.dtype:
+        return jax.device_put(x if isinstance(like, jax.ShapeDtypeStruct) else jnp.array(x, copy=True), sharding)
+    return jax.device_put(np.array(x, like.dtype), sharding)
+
+
+def _in_memory(sharding: Any, kind: str | None) -> tuple[Any, bool]:
+    """Return a sharding in a kind of memory, and whether its own kind is a different one."""
+    moves = None not in (sharding, kind) and sharding.memory_kind != kind
+    return (sharding.with_memory_kind(kind) if moves else sharding), moves
 
 
 def home(state: Contents) -> Any:

@@ -41,8 +41,13 @@ def restore(state: Any, moments: Any, *, allow_rounding: bool = False) -> Any:
     things is refused. The new arrays are copies; each takes the sharding of the array it replaces. The arguments are
     left alone. Codes of the same dtype are copied as they are: use the codec they were made with.
 
+    With shapes for `state`, nothing is made that is replaced later: an array of `moments` that is on its devices
+    already is returned itself and not copied, so do not use `moments` once the new state is donated. Shapes do not
+    tell which codecs a state is for, so they are not compared.
+
     Args:
-      state: What `tx.init(params)` returned, or its shapes with shardings.
+      state: What `tx.init(params)` returned, or its shapes with shardings: a tree of `jax.ShapeDtypeStruct`, whose
+        shardings `sharding.state_shardings` tells.
       moments: One of these:
 
         - A state of the same optimizer, read from a file.

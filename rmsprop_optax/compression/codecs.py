@@ -261,18 +261,39 @@ def dither(x: jax.Array, number: jax.Array, count: jax.Array) -> jax.Array:
     fraction or that of the root of 7, up or down, and where it starts; and hashes again every 128 steps.
     """
     step, epoch = count.astype(jnp.uint32), (count >> 7).astype(jnp.uint32)
-    start = _mix(_index(x) + (number.astype(jnp.uint32) * jnp.uint32(0x85EBCA6B) + epoch * jnp.uint32(0xC2B2AE35)))
+    start = _mix(_index(x, number.astype(jnp.uint32) * jnp.uint32(0x85EBCA6B) + epoch * jnp.uint32(0xC2B2AE35)))
     ahead = step * jnp.where((start & 32) == 0, jnp.uint32(0x9E3779B9), jnp.uint32(0xA54FF53B))
     return start + jnp.where((start & 64) == 0, ahead, ~ahead)
 
 
-def _index(x: jax.Array) -> jax.Array:
-    """Number the elements of an array in order, without flattening it, so that it may stay sharded."""
-    index, stride = jnp.zeros(x.shape, jnp.uint32), 1
-    for axis in reversed(range(x.ndim)):
+def _index(x: jax.Array, first: jax.Array) -> jax.Array:
+    """Number the elements of an array in order from `first`, without flattening it, so that it may stay sharded.
+
+    Inside `jax.shard_map` an array is one shard of several: those of the axes over which it varies are numbered on, one
+    after the other in the order of the mesh. A shard does not know where in the whole array it was.
+
+    `first` differs from leaf to leaf and is added before all else. If leaves of one shape had rows of equal numbers,
+    XLA would compute these once, put all such leaves into a few kernels of a GPU, and read gradients and codes twice.
+    """
+    stride = x.size
+    for name in reversed(_varying(x)):
+        first = first + jax.lax.axis_index(name).astype(jnp.uint32) * jnp.uint32(stride % 2**32)
+        stride *= jax.lax.axis_size(name)
+    index = jnp.broadcast_to(first, x.shape)
+    for axis in range(x.ndim):
+        stride = math.prod(x.shape[axis + 1 :])
         index += jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis) * jnp.uint32(stride % 2**32)
-        stride *= x.shape[axis]
     return index
+
+
+def _varying(x: jax.Array) -> list[Any]:
+    """Return the axes of the mesh over which an array inside `jax.shard_map` may differ, in the order of the mesh.
+
+    An axis over which the array is the same is not among them. With `check_vma=False`, JAX knows of none.
+    """
+    aval = jax.typeof(x)
+    varying = aval.vma if hasattr(aval, "vma") else aval.manual_axis_type.varying  # the former in older jax
+    return [name for name in aval.sharding.mesh.axis_names if name in varying]
 
 
 def _mix(x: jax.Array) -> jax.Array:

@@ -62,8 +62,11 @@ def compressed(
     A codec whose `relative_to` is "nu" divides by the root of the second moment in the same state: `nu`, else
     `variance`.
 
-    A leaf without a gradient (None) keeps its codes bit for bit. Under `jax.shard_map` and `jax.vmap` every shard and
-    every member has the dither that it would have alone. Outside `jax.jit`, `init` makes the moments in float32 first.
+    A leaf without a gradient (None) keeps its codes bit for bit. Under `jax.jit` the codes do not depend on how arrays
+    are sharded. Under `jax.vmap` every member has the dither that it would have alone. Inside `jax.shard_map` shards of
+    an array have dithers of their own, and share one over an axis of the mesh over which the array does not vary, so
+    replicas stay equal; with `check_vma=False`, and in `jax.pmap`, all have the dither that one would have alone.
+    Outside `jax.jit`, `init` makes the moments in float32 first.
 
     Args:
       tx: Any optax transformation, such as `rmsprop(1e-3)` or `optax.adam(1e-3)`. Structure.

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rmsprop_optax import _checks
+
 __all__ = ["Suggestion", "Sweep", "gather"]
 
 
@@ -94,6 +96,49 @@ class Sweep:
             )
         rate = _lowest_point(self.learning_rates, _per_rate(self.final).mean(1), best, edge)
         return Suggestion(rate, self._reason(rate, best, edge))
+
+    def sensitivity(self, octaves: float = 2.0) -> float:
+        r"""Measure how much a wrong learning rate costs.
+
+        .. math::
+            \frac{1}{n} \sum_{i = 1}^n \min(\ell_i, \ell_0) - \ell^*
+
+        over the :math:`n` rates tried that are at most `octaves` factors of two from the best: :math:`\ell_i` is the
+        final loss of a rate, which counts as the first loss, :math:`\ell_0`, if it is larger or the run diverged, and
+        :math:`\ell^*` is that of the best rate. All are means over seeds. It is 0 if every rate trains as well as the
+        best, and cannot exceed what training gains. The unit is that of the loss.
+
+        Args:
+          octaves: How far from the best rate, in factors of two, to either side; above 0.
+
+        Returns:
+          The sensitivity, at least 0.
+
+        Raises:
+          ValueError: Every rate diverged; the rates are not evenly spaced in their logarithm, or do not reach as far;
+            `octaves` is out of range.
+          TypeError: `octaves` is not a number.
+
+        References:
+          Wortsman et al. (2023), arXiv 2309.14322, who average over a fixed range of rates.
+        """
+        octaves = _checks.positive("octaves", octaves)
+        if self.best is None:
+            raise ValueError("The sensitivity needs a rate that trains, and every run diverged. Sweep smaller rates.")
+        away = np.log2(self.learning_rates / self.best)
+        if len(away) > 1 and not np.allclose(np.diff(away), away[1] - away[0], rtol=0.01):
+            raise ValueError(
+                "The sensitivity needs `learning_rates` that are evenly spaced in their logarithm, such as "
+                "2.0 ** numpy.arange(-12, 0, 0.5): otherwise some count more than others."
+            )
+        if away[0] > 0.01 - octaves or away[-1] < octaves - 0.01:
+            raise ValueError(
+                f"`octaves` must be within the rates tried, which reach {abs(away[0]):.3g} octaves below and "
+                f"{away[-1]:.3g} above the best, {self.best:.3g}; got {octaves:.3g}. Sweep more rates, or pass less."
+            )
+        near = np.abs(away) <= octaves + 0.01
+        final, first = _per_rate(self.final), _per_rate(self.losses[..., 0])
+        return float(np.minimum(final, first)[near].mean() - final[away == 0].mean())
 
     def _reason(self, rate: float, best: float, edge: float) -> str:
         runs = "" if self.seeds is None or len(self.seeds) == 1 else f" in the mean of {len(self.seeds)} seeds"

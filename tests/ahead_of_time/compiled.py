@@ -35,7 +35,7 @@ def prepare(target):
     os.environ["JAX_PLATFORMS"] = "cpu"
     if target == "v5e":
         os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "v5litepod-4"}
-        os.environ["TPU_WORKER_HOSTNAMES"] = "localhost"
+        os.environ |= {"TPU_WORKER_HOSTNAMES": "localhost", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
         return
     nvcc = pathlib.Path(site.getsitepackages()[0]) / "nvidia" / "cuda_nvcc"
     os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"

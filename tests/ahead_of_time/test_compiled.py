@@ -23,6 +23,13 @@ SCRIPT = pathlib.Path(__file__).parent / "compiled.py"
 @functools.cache
 def found(target):
     """Compile everything for a target, in a process of its own, and return what the compiler made of it."""
+    lines = printed(target, SCRIPT, target)
+    assert {line["devices"] for line in lines} == {1, 4}
+    return lines
+
+
+def printed(target, *command):
+    """Run a script if the compiler for its target is there, and return the JSON objects that it prints."""
     try:
         missing = importlib.util.find_spec(COMPILER[target]) is None
     except ModuleNotFoundError:
@@ -30,11 +37,9 @@ def found(target):
     if missing:
         pytest.skip(f"{COMPILER[target]} is not installed: README.md beside this file says how")
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    done = subprocess.run([sys.executable, SCRIPT, target], capture_output=True, text=True, env=environment)
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert {line["devices"] for line in lines} == {1, 4}
-    return lines
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 @pytest.mark.parametrize("target", COMPILER)
@@ -70,3 +75,25 @@ def test_what_else_runs_on_the_gpu_is_no_larger_than_an_axis():
     for line in found("h100"):
         assert line["smaller kernels"] <= 5 * 3, line
         assert line["largest small kernel"] <= 8192, line
+
+
+def test_a_state_streamed_from_the_host_takes_no_more_of_a_tpu_with_more_leaves():
+    lines = {(line["case"], line["leaves"]): line for line in printed("v5e", SCRIPT.parent / "offloaded.py")}
+    for case in ("float32", "momentum"):
+        few, many = lines[case, 8]["streamed MiB"], lines[case, 16]["streamed MiB"]
+        assert many < 1.05 * few, lines
+        assert many < 0.3 * lines[case, 16]["state MiB"], lines
+        assert lines[case, 16]["at once MiB"] > lines[case, 16]["state MiB"], lines
+
+
+AT_SCALE = SCRIPT.with_name("at_scale.py")
+
+
+@pytest.mark.parametrize(("pod", "target"), [("h100", "h100"), ("v5e", "v5e"), ("v5p", "v5e")])
+@pytest.mark.parametrize("case", ["RMSprop, float32", "RMSprop, one byte"])
+def test_a_step_of_8_billion_parameters_moves_little_more_than_it_must(case, pod, target):
+    (line,) = printed(target, AT_SCALE, pod, "--case", case)
+    assert line["collectives"] == []
+    assert line["traffic bytes"] <= (1.0 if "float32" in case else 1.15) * line["least traffic bytes"]
+    if "float32" in case:
+        assert line["temporary bytes"] < 1e5
