@@ -82,24 +82,33 @@ def decayed(tx):
     return {path for path, u in flat(updates).items() if bool((u != 0).all())}
 
 
-def test_masks_follow_the_paths_of_nested_trees():
-    every = {*flat(PARAMS)}
-    assert decayed(DREAMER(0.1, wd=0.1, warmup=0)) == {*KERNELS}
-    assert decayed(DREAMER(0.1, wd=0.1, warmup=0, wdregex="^enc/")) == {"enc/kernel", "enc/bias"}
-    assert decayed(DREAMER(0.1, wd=0.1, warmup=0, wdregex=True)) == every
-    assert decayed(DREAMER(0.1, warmup=0)) == set()
-    assert decayed(LEVANTER(0.1)) == {"enc/kernel"}
-    assert decayed(LEVANTER(0.1, default_weight_decay_mask=False)) == every
-    assert decayed(LEVANTER(0.1, weight_decay_modules=r"enc\.")) == {"enc/kernel", "enc/bias"}
-    assert decayed(LEVANTER(0.1, weight_decay_modules=r"kernel")) == set()  # it matches from the start
-    assert decayed(LEVANTER(0.1, weight_decay_modules=["kernel"])) == {*KERNELS}
-    listed = LEVANTER(0.1, weight_decay_modules=["bias"], default_weight_decay_mask=True)
-    assert decayed(listed) == {"enc/kernel", "enc/bias"}
-    assert decayed(LEVANTER(0.1, weight_decay_modules={"enc": True, "LayerNorm_0": False, "Embedding_0": False})) == {
-        "enc/kernel",
-        "enc/bias",
-    }
-    assert decayed(LEVANTER(0.1, weight_decay=0.0)) == set()
+EVERY, ENCODER = {*flat(PARAMS)}, {"enc/kernel", "enc/bias"}
+MASKS = {
+    "by default": (lambda: DREAMER(0.1, wd=0.1, warmup=0), {*KERNELS}),
+    "an expression": (lambda: DREAMER(0.1, wd=0.1, warmup=0, wdregex="^enc/"), ENCODER),
+    "a mask": (lambda: DREAMER(0.1, wd=0.1, warmup=0, wdregex=True), EVERY),
+    "no decay": (lambda: DREAMER(0.1, warmup=0), set()),
+    "Levanter's default": (lambda: LEVANTER(0.1), {"enc/kernel"}),
+    "no mask": (lambda: LEVANTER(0.1, default_weight_decay_mask=False), EVERY),
+    "a start": (lambda: LEVANTER(0.1, weight_decay_modules=r"enc\."), ENCODER),
+    "no start": (lambda: LEVANTER(0.1, weight_decay_modules="kernel"), set()),
+    "words": (lambda: LEVANTER(0.1, weight_decay_modules=["kernel"]), {*KERNELS}),
+    "words and default": (
+        lambda: LEVANTER(0.1, weight_decay_modules=["bias"], default_weight_decay_mask=True),
+        ENCODER,
+    ),
+    "a tree": (
+        lambda: LEVANTER(0.1, weight_decay_modules={"enc": True, "LayerNorm_0": False, "Embedding_0": False}),
+        ENCODER,
+    ),
+    "no decay in Levanter": (lambda: LEVANTER(0.1, weight_decay=0.0), set()),
+}
+
+
+@pytest.mark.parametrize("mask", rows(MASKS, ["an expression", "Levanter's default", "words and default"]))
+def test_a_mask_follows_the_paths_of_nested_trees(mask):
+    make, expected = MASKS[mask]
+    assert decayed(make()) == expected
 
 
 def test_a_gradient_is_clipped_to_a_share_of_its_parameter_s_norm_which_counts_as_1e_3_or_more():

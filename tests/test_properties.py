@@ -23,6 +23,7 @@ OPTIONS = {
     "centered outside": {"centered": True, "eps_in_sqrt": False},
     "momentum": {"momentum": 0.9},
     "torch": {"momentum": 0.9, "lr_in_momentum": False, "eps_in_sqrt": False},
+    "average": {"momentum": 0.9, "average_momentum": True, "nesterov": True},
     "l2": {"weight_decay": 0.1, "decoupled_weight_decay": False, "momentum": 0.9, "nesterov": True},
     "decoupled": {"weight_decay": 0.1, "centered": True, "momentum": 0.9},
 }
