@@ -140,6 +140,11 @@ def test_codecs_hold_the_average_and_leave_a_user_s_own_ema():
     state = tx.init(PARAMS)
     inner, outer = state.inner_state[0][2], state.inner_state[1]
     assert (inner.ema["w"].dtype, outer.ema["w"].dtype) == (jnp.int8, jnp.float32)
+
+
+@pytest.mark.full
+def test_an_average_in_codes_trains_and_comes_back_to_the_same_bits():
+    tx = compression.compressed(BOTH, nu=compression.RmsByte(), ema=compression.SignedByte(0.01))
     grads = gradients(30)
     (ended, _), (bare, _) = train(tx, grads), train(BOTH, grads)
     moved = furthest(bare[-1], PARAMS)

@@ -105,7 +105,7 @@ MASKS = {
 }
 
 
-@pytest.mark.parametrize("mask", rows(MASKS, ["an expression", "Levanter's default", "words and default"]))
+@pytest.mark.parametrize("mask", rows(MASKS, ["Levanter's default", "words and default"]))
 def test_a_mask_follows_the_paths_of_nested_trees(mask):
     make, expected = MASKS[mask]
     assert decayed(make()) == expected
@@ -121,6 +121,11 @@ def test_a_gradient_is_clipped_to_a_share_of_its_parameter_s_norm_which_counts_a
     assert updates["none"] == 0
     small, _ = tx.update(jax.tree.map(lambda g: 1e-3 * g, grads), state, params)
     np.testing.assert_allclose(small["large"] * -1e6, [0.03, 0.04], rtol=1e-5)
+
+
+@pytest.mark.full
+def test_the_clipping_has_a_derivative_where_gradient_and_parameter_are_0():
+    tx = DREAMER(1.0, warmup=0)
     slope = jax.grad(lambda p: tx.update({"zero": p}, tx.init({"zero": p}), {"zero": p})[0]["zero"][0])(jnp.zeros(1))
     assert bool(jnp.isfinite(slope).all())
 
@@ -128,7 +133,7 @@ def test_a_gradient_is_clipped_to_a_share_of_its_parameter_s_norm_which_counts_a
 @pytest.mark.parametrize(
     "make", [lambda: DREAMER(0.1, warmup=0), lambda: LEVANTER(0.1)], ids=["dreamer_v3", "levanter"]
 )
-@pytest.mark.parametrize("dtype", rows(["float32", "bfloat16", "float16"], ["float32"]))
+@pytest.mark.parametrize("dtype", rows(["float32", "bfloat16", "float16"], []))
 def test_the_smallest_gradients_give_bounded_steps(make, dtype):
     params, tx = {"w": jnp.ones(3, dtype)}, make()
     grads = {"w": jnp.array([jnp.finfo(dtype).tiny, 0.0, -jnp.finfo(dtype).tiny], dtype)}
