@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from kit import reference
+from kit.foreign_states import torch_state
 from kit.rows import rows
 from kit.storing import by_path
 from kit.trees import furthest, same
@@ -273,6 +274,17 @@ def test_optimizers_without_an_average_refuse_it_by_name():
     group = {"lr": 0.01, "alpha": 0.9, "eps": 1e-8, "momentum": 0.9, "centered": False, "params": [0, 1]}
     with pytest.raises(ValueError, match=r"`state` has `ema`, an average of the steps.*average_momentum=False"):
         checkpoint.to_torch(state, {"state": {}, "param_groups": [group]}, PARAMS, convert=dict, count=2)
+
+
+def test_the_momentum_of_a_file_is_not_taken_for_an_average():
+    saved = torch_state(momentum=0.9)
+    for options in ({}, {"average_momentum": True}):
+        tx = rmsprop(0.01, 0.99, eps_in_sqrt=False, momentum=0.9, lr_in_momentum=False, **options)
+        if not options:
+            assert checkpoint.from_torch(saved, names=["w", "b"], tx=tx).keys() >= {"nu", "trace"}
+            continue
+        with pytest.raises(ValueError, match="has average_momentum=False, but `average_momentum` is True"):
+            checkpoint.from_torch(saved, names=["w", "b"], tx=tx)
 
 
 @pytest.mark.parametrize(
