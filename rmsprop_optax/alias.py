@@ -140,7 +140,8 @@ def rmsprop(
       nesterov: Whether the momentum looks ahead. Structure.
       bias_correction: Whether :math:`\nu_t / (1 - \beta^t)` stands in for :math:`\nu_t`. Structure.
       average_momentum: Whether the momentum is a bias-corrected average of the steps, not their sum. The state then
-        has an `optax.EmaState`: the average before its correction, `ema`, and its number of steps. Structure.
+        has an `optax.EmaState`: the average before its correction, `ema`, and its number of steps, `count`, which
+        beside that of a schedule or of `bias_correction` is not the only one. Structure.
       lr_in_momentum: Whether the learning rate is applied before the momentum. Structure.
       weight_decay: :math:`\lambda`, in [0, inf). None means no link; a number, 0.0 included, keeps it. May be traced,
         or a schedule. `update` then needs the parameters.

@@ -120,6 +120,14 @@ def test_the_state_of_a_sum_is_refused_and_the_reverse():
             tx.update(PARAMS, state)
 
 
+def test_its_count_is_found_by_name_where_optax_s_is():
+    chain = lambda rate: optax.chain(optax.scale_by_rms(), optax.ema(0.9), optax.scale_by_learning_rate(rate))  # noqa: E731
+    for make_one in (chain, lambda rate: make(**OUTSIDE, learning_rate=rate)):
+        assert int(optax.tree.get(make_one(0.1).init(PARAMS), "count")) == 0
+        with pytest.raises(KeyError):
+            optax.tree.get(make_one(stepped).init(PARAMS), "count")
+
+
 # told from a user's own optax.ema by its place
 
 BOTH = optax.chain(make(**AVERAGE), optax.ema(0.5))

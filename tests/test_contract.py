@@ -69,6 +69,7 @@ NUMBERS = {
         {},
         pytest.param({"eps_in_sqrt": False, "lr_in_momentum": False}, marks=pytest.mark.full),
         pytest.param({"centered": True, "eps": 1e-2}, marks=pytest.mark.full),
+        pytest.param({"average_momentum": True}, marks=pytest.mark.full),
     ],
 )
 def test_any_number_can_be_a_vmapped_axis(number, options):
@@ -108,7 +109,15 @@ def test_derivatives_through_training_are_finite_where_a_gradient_is_zero(name):
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(derivatives))
 
 
-@pytest.mark.parametrize("options", [{}, {"eps_in_sqrt": False, "lr_in_momentum": False}, {"centered": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"eps_in_sqrt": False, "lr_in_momentum": False},
+        {"centered": True},
+        pytest.param({"average_momentum": True}, marks=pytest.mark.full),
+    ],
+)
 def test_derivatives_by_the_numbers_equal_finite_differences(options):
     numbers = {
         "learning_rate": 0.05,
