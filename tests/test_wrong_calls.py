@@ -65,16 +65,16 @@ def rows_of(name):
         "too many by place",
         functools.partial(factory, *[1] * 20),
         TypeError,
-        "arguments by position, got 20",
+        "by position, got 20",
         number,
     )
-    for steps in parameters.keys() & {"steps", "steps_per_epoch"}:
+    for steps in sorted(parameters.keys() & {"steps", "steps_per_epoch"}):
         for kind, bad in {**BAD_NUMBERS, "0": 0, "negative": -1}.items():
             yield wrong(name, f"{steps}: {kind}", call(**{steps: bad}), Exception, f"`{steps}` must be ")
-    for limit in parameters.keys() & LIMITS:
+    for limit in sorted(parameters.keys() & LIMITS):
         for kind, bad in {**BAD_NUMBERS, "0": 0, "negative": -1}.items():
             yield wrong(name, f"{limit}: {kind}", call(**{limit: bad}), Exception, f"`{limit}` must be ")
-    for whole in parameters.keys() & {"warmup", "anneal"}:
+    for whole in sorted(parameters.keys() & {"warmup", "anneal"}):
         for kind, bad in {**BAD_NUMBERS, "half a step": 0.5, "negative": -1}.items():
             yield wrong(name, f"{whole}: {kind}", call(**{whole: bad}), Exception, f"`{whole}` must be ")
     for switch in [p.name for p in parameters.values() if isinstance(p.default, bool)]:
