@@ -164,8 +164,8 @@ class SignedByte:
     average.
 
     A byte has no room for a scale, so `unit` must be about the size of what is kept. Relative to the root of the second
-    moment that is 1. For the `trace` of `rmsprop` it is the learning rate, or 1 with `lr_in_momentum=False`; where a
-    schedule takes the rate far below `unit`, use `BFloat16` instead.
+    moment that is 1. For the `trace` or `ema` of `rmsprop` it is the learning rate, or 1 with `lr_in_momentum=False`;
+    where a schedule takes the rate far below `unit`, use `BFloat16` instead.
 
     Args:
       unit: :math:`s`, within 2^-100 and 2^100, in units of what is kept; the nearest power of 2 serves. A Python or
