@@ -87,6 +87,10 @@ CALLS = {
         "params": (PARAMS, {"parameters", "complex parameters"}), **MEASURED,
         "quantiles": ((0.5,), {"a list", "a tensor"}),
     }),
+    "diagnostics.sharpness": (diagnostics.sharpness, {
+        "loss_fn": (lambda params: jnp.sum(params["w"] ** 2), set()), "params": (PARAMS, {"parameters"}),
+        "state": (STATE, {"a state"}), **MEASURED, "iterations": (1, set()), "tolerance": (1e-3, {"a number"}),
+    }),
     "diagnostics.oscillation": (diagnostics.oscillation, {
         "previous": (PARAMS, {"parameters"}), "updates": (PARAMS, {"parameters"}),
     }),

@@ -13,7 +13,7 @@ import optax
 from rmsprop_optax import _checks
 from rmsprop_optax.diagnostics.quantiles import quantiles as quantiles_of
 from rmsprop_optax.diagnostics.quantiles import shares
-from rmsprop_optax.diagnostics.rates import by_path, rate_of, seconds
+from rmsprop_optax.diagnostics.rates import by_path, rate_of, second_of_each
 
 __all__ = ["measure", "oscillation"]
 
@@ -84,13 +84,11 @@ def measure(
         _checks.arrays(name, tree, shapes=False)
         _checks.like(name, tree, "params", params)
     before, after = by_path(gradients), by_path(updates)
-    rows = {path: _Row(before.get(path), after.get(path), p, None) for path, p in by_path(params).items() if p.size}
-    if not rows:
+    weights = {path: p for path, p in by_path(params).items() if p.size}
+    if not weights:
         raise ValueError("`params` must have at least one element, got none.")
-    for moment in seconds(state, decay):
-        for path, second in by_path(moment.second).items():
-            if second.size:
-                rows[path] = _with_second(rows.get(path), second, f"`state/{moment.path}` at {path}")
+    second = second_of_each(state, decay, weights)
+    rows = {path: _Row(before.get(path), after.get(path), p, second.get(path)) for path, p in weights.items()}
 
     *of_each, everything = _numbers([*rows.values()])
     leaves = dict(zip(rows, of_each, strict=True))
@@ -178,16 +176,6 @@ class _Row(NamedTuple):
     update: Any
     weight: Any
     second: Any
-
-
-def _with_second(row: _Row | None, second: Any, where: str) -> _Row:
-    if row is None:
-        raise ValueError(f"{where} has no leaf at the same path in `params`. Pass the parameters of this state.")
-    if row.second is not None:
-        raise ValueError(f"{where} is one of two second moments of that leaf. Pass the part of the state to measure.")
-    if second.shape != row.weight.shape:
-        raise ValueError(f"{where} has shape {second.shape}, but the parameter has shape {row.weight.shape}.")
-    return row._replace(second=second)
 
 
 def _numbers(rows: list[_Row]) -> list[dict[str, jax.Array]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # signatures in help() read as written here
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ import optax
 from rmsprop_optax import _checks, moments
 from rmsprop_optax.transform import Numbers, floor_of, root
 
-__all__ = ["Second", "by_path", "effective_learning_rate", "rate_of", "seconds"]
+__all__ = ["Second", "by_path", "effective_learning_rate", "rate_of", "second_of_each", "seconds"]
 
 
 @_checks.keywords
@@ -105,6 +106,28 @@ def seconds(state: Any, decay: Any) -> list[Second]:
             f"`state` must have a field named {names} somewhere, got {classes or f'a {type(state).__name__}'}. Pass "
             "what `update` returned."
         )
+    return found
+
+
+def second_of_each(state: Any, decay: Any, params: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """Return the second moment of each parameter that has one, both by path; those without elements are left out."""
+    found: dict[str, jax.Array] = {}
+    for moment in seconds(state, decay):
+        for path, second in by_path(moment.second).items():
+            where = f"`state/{moment.path}` at {path}"
+            if not second.size:
+                continue
+            if path not in params:
+                raise ValueError(
+                    f"{where} has no leaf at the same path in `params`. Pass the parameters of this state."
+                )
+            if path in found:
+                raise ValueError(
+                    f"{where} is one of two second moments of that leaf. Pass the part of the state to measure."
+                )
+            if second.shape != params[path].shape:
+                raise ValueError(f"{where} has shape {second.shape}, but in `params` it is {params[path].shape}.")
+            found[path] = second
     return found
 
 
