@@ -166,7 +166,9 @@ def main():
     parser.add_argument("--folder", default="checkpoints", help="where checkpoints are, the same for all processes")
     parser.add_argument("--save-every", type=int, default=100)
     parser.add_argument("--keep", type=int, default=2, help="how many of the newest checkpoints to keep")
-    parser.add_argument("--distributed", action="store_true", help="ask Slurm, the TPU pod, ... for the other processes")
+    parser.add_argument(
+        "--distributed", action="store_true", help="ask Slurm, the TPU pod, ... for the other processes"
+    )
     parser.add_argument("--coordinator", help="host:port of process 0, where nobody else knows")
     parser.add_argument("--processes", type=int)
     parser.add_argument("--process", type=int, help="which of them this is, from 0")
