@@ -5,7 +5,7 @@ devices (fully sharded data parallelism): XLA gathers a layer's weights where th
 own part. Checkpoints hold whole arrays, so a run goes on with another number of processes or devices from the newest in
 --folder, which all processes must see. The text of a step follows from its number, so nothing else need be saved.
 
-One process, the devices it has; half a minute on two cores:
+One process, with the devices it has; 40 seconds of processor time:
 
     python examples/multi_host.py
 
@@ -166,10 +166,8 @@ def main():
     parser.add_argument("--folder", default="checkpoints", help="where checkpoints are, the same for all processes")
     parser.add_argument("--save-every", type=int, default=100)
     parser.add_argument("--keep", type=int, default=2, help="how many of the newest checkpoints to keep")
-    parser.add_argument(
-        "--distributed", action="store_true", help="ask Slurm, the TPU pod, ... for the other processes"
-    )
-    parser.add_argument("--coordinator", help="host:port of process 0, where nobody else knows")
+    parser.add_argument("--distributed", action="store_true", help="ask Slurm or the TPU pod for the other processes")
+    parser.add_argument("--coordinator", help="host:port of process 0, where there is no cluster to ask")
     parser.add_argument("--processes", type=int)
     parser.add_argument("--process", type=int, help="which of them this is, from 0")
     args = parser.parse_args()

@@ -106,3 +106,15 @@ def test_one_process_shows_progress(runs):
 def test_counters_of_eager_init_and_restore_are_saved_by_several_processes(tmp_path, programs):
     ended, printed = launch(KIT / "eager_saves.py", [str(tmp_path)], **TWICE_TWO, folder=programs)
     assert ended == WHOLE, "\n".join(printed)
+
+
+def test_a_process_that_hangs_is_killed_and_what_it_printed_is_shown(tmp_path):
+    script = tmp_path / "hangs.py"
+    script.write_text(
+        "import signal, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print('I wait', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with pytest.raises(AssertionError, match="not done in 5 s\nI wait"):
+        launch(script, [], processes=2, devices=1, folder=tmp_path, limit=5)

@@ -9,7 +9,7 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
-TAKEN = ("address already in use", "failed to bind", "failed to add port", "could not bind")
+TAKEN = ("address already in use", "failed to add port")
 
 
 def launch(script, arguments, *, processes, devices, folder, limit=100):
