@@ -1,5 +1,7 @@
 """RMSprop: the rule and what stands before and behind it, as equations in the order of the chain."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import contextlib
 import dataclasses
 import functools
@@ -17,6 +19,7 @@ from rmsprop_optax.transform import Rule, advanced, check_updates, map_leaves, n
 __all__ = ["Variant", "rmsprop"]
 
 
+@_checks.init
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Variant:
     """Where two frameworks differ when given the same numbers.
@@ -46,6 +49,13 @@ class Variant:
     lr_in_momentum: bool = True
     decoupled_weight_decay: bool = True
     complex_pairs: bool | None = False
+
+    def __post_init__(self) -> None:
+        for name, choice in vars(self).items():
+            if name == "initial_scale":
+                _checks.number(name, choice)
+            elif name != "complex_pairs" or choice is not None:
+                _checks.switch(name, choice)
 
 
 @value
@@ -262,6 +272,7 @@ def _classes(state: Any) -> list[str]:
 def _check_state(state: Any, expected: list[str]) -> None:
     """Refuse a state that was made with other options, or by another optimizer."""
     if (came := _classes(state)) != expected:
+        came = came[:6] if len(came) < 7 else [*came[:5], f"and {len(came) - 5} more"]
         raise ValueError(
             f"`state` was not made by init with these options: expected {expected}, got {came}. Update with the "
             "options it was made with, move it to these with checkpoint.adapt, or read optax's own with "
@@ -271,10 +282,13 @@ def _check_state(state: Any, expected: list[str]) -> None:
 
 def _check_trees(updates: Any, params: Any, old: dict[str, Any]) -> None:
     _checks.inexact("updates", updates)
-    if params is not None:
-        _checks.like("updates", updates, "params", params)
-        _checks.same_kind("updates", updates, params)
     check_updates(updates, old)
+    if params is not None:
+        second = next(name for name in moments.SECOND if name in old)
+        _checks.like("params", params, f"state.{second}", old[second])
+        _checks.like("updates", updates, "params", params)
+        _checks.inexact("params", params)
+        _checks.same_kind("updates", updates, params)
 
 
 def _decaying(updates: Any, params: Any, mask: Any) -> list[Any]:
@@ -291,8 +305,8 @@ def _decaying(updates: Any, params: Any, mask: Any) -> list[Any]:
         _checks.switch("weight_decay_mask", flag)
     try:
         flags = jax.tree.map(lambda flag, subtree: jax.tree.map(lambda _: flag, subtree), mask, params)
-    except ValueError as error:
-        raise ValueError(f"`weight_decay_mask` must fit the parameters or be a prefix of them. {error}") from None
+    except ValueError:
+        raise ValueError(_checks.no_prefix("weight_decay_mask", mask, params)) from None
     return [p if flag else None for p, flag in zip(leaves, treedef.flatten_up_to(flags), strict=True)]
 
 

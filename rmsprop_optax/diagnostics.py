@@ -1,6 +1,7 @@
 """What an optimizer does to a run, in numbers: pure functions of its state and updates that run under `jax.jit`."""
 
-import functools
+from __future__ import annotations  # signatures in help() read as written here
+
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -9,12 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rmsprop_optax import _checks, moments
+from rmsprop_optax import _checks, _quantiles, moments
 from rmsprop_optax.transform import Numbers, floor_of, root
 
 __all__ = ["effective_learning_rate", "measure", "oscillation", "step_response"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
+@_checks.keywords
 def effective_learning_rate(
     state: optax.OptState,
     learning_rate: jax.typing.ArrayLike,
@@ -60,12 +66,14 @@ def effective_learning_rate(
     """
     learning_rate = _checks.number("learning_rate", learning_rate, hint=" For a schedule pass its value at this step.")
     eps, eps_in_sqrt = _checks.number("eps", eps), _checks.switch("eps_in_sqrt", eps_in_sqrt)
+    decay = None if decay is None else _checks.number("decay", decay, below=1)
     return {
         moment.path: jax.tree.map(lambda x: _rate(learning_rate, x, eps, eps_in_sqrt), moment.second)
         for moment in _moments(state, decay)
     }
 
 
+@_checks.keywords
 def measure(
     gradients: optax.Updates,
     updates: optax.Updates,
@@ -98,8 +106,9 @@ def measure(
       eps: As for :func:`effective_learning_rate`.
       eps_in_sqrt: As for :func:`effective_learning_rate`.
       decay: As for :func:`effective_learning_rate`.
-      quantiles: Which quantiles of the effective rate to take: shape (quantiles,), in [0, 1]. Each leaf, and all
-        parameters together, are sorted for them: measure a large model only every hundredth step or so.
+      quantiles: Which quantiles of the effective rate to take: shape (quantiles,), in [0, 1]. They are exact, as
+        `jnp.quantile` interpolates them, and NaN if a rate is. Nothing is sorted, or gathered from other devices, but
+        each takes 64 passes over the second moment, in float64 128: measure a large model every hundredth step or so.
 
     Returns:
       `{"all": numbers, "leaves": {path: numbers}}`, float32 or float64 scalars, the effective rate of shape
@@ -122,9 +131,12 @@ def measure(
     """
     learning_rate = _checks.number("learning_rate", learning_rate, hint=" For a schedule pass its value at this step.")
     eps, eps_in_sqrt = _checks.number("eps", eps), _checks.switch("eps_in_sqrt", eps_in_sqrt)
-    chosen = _quantiles(quantiles)
+    decay = None if decay is None else _checks.number("decay", decay, below=1)
+    chosen = _chosen(quantiles)
+    _checks.arrays("params", params, shapes=False)
     _checks.inexact("params", params)
     for name, tree in (("gradients", gradients), ("updates", updates)):
+        _checks.arrays(name, tree, shapes=False)
         _checks.like(name, tree, "params", params)
     before, after = _by_path(gradients), _by_path(updates)
     rows = {path: _Row(before.get(path), after.get(path), p, None) for path, p in _by_path(params).items() if p.size}
@@ -135,12 +147,23 @@ def measure(
             if second.size:
                 rows[path] = _with_second(rows.get(path), second, f"`state/{moment.path}` at {path}")
 
-    def numbers(rows):
-        return _numbers(rows, learning_rate, eps, eps_in_sqrt, chosen)
+    *of_each, everything = _numbers([*rows.values()])
+    leaves = dict(zip(rows, of_each, strict=True))
+    covered = {path: row.second for path, row in rows.items() if row.second is not None}
+    if covered:  # a state may cover leaves without elements alone
+        rates = [_rate(learning_rate, second, eps, eps_in_sqrt) for second in covered.values()]
+        small = [(x if eps_in_sqrt else jnp.sqrt(x)) < eps for x in covered.values()]
+        found = {
+            "effective_learning_rate": _quantiles.quantiles(rates, chosen),
+            "eps_dominates": _quantiles.shares(small),
+        }
+        for name, (of_each, everything[name]) in found.items():
+            for path, of_leaf in zip(covered, of_each, strict=True):
+                leaves[path][name] = of_leaf
+    return {"all": everything, "leaves": leaves}
 
-    return {"all": numbers(list(rows.values())), "leaves": {path: numbers([row]) for path, row in rows.items()}}
 
-
+@_checks.keywords
 def oscillation(previous: optax.Updates, updates: optax.Updates) -> dict[str, Any]:
     r"""Measure how often, and how far, an update undoes the one before it.
 
@@ -170,20 +193,23 @@ def oscillation(previous: optax.Updates, updates: optax.Updates) -> dict[str, An
       >>> print(turned["reversed"], turned["undone"])
       0.25 0.125
     """
-    _checks.inexact("previous", previous)
-    _checks.inexact("updates", updates)
+    for name, tree in (("previous", previous), ("updates", updates)):
+        _checks.arrays(name, tree, shapes=False)
+        _checks.inexact(name, tree)
     _checks.like("updates", updates, "previous", previous)
     before, after = _by_path(previous), _by_path(updates)
     pairs = {path: (before[path], after[path]) for path in before if path in after and before[path].size}
     if not pairs:
-        raise ValueError("`previous` must have at least one element, got none.")
+        raise ValueError("`previous` must have at least one element that `updates` has, too, got none.")
     if any(jnp.iscomplexobj(x) for pair in pairs.values() for x in pair):
         raise TypeError(
             "`previous` and `updates` must be real, got complex leaves: pass their real and imaginary parts."
         )
-    return {"all": _turns(list(pairs.values())), "leaves": {path: _turns([pair]) for path, pair in pairs.items()}}
+    *leaves, everything = _turns(list(pairs.values()))
+    return {"all": everything, "leaves": dict(zip(pairs, leaves, strict=True))}
 
 
+@_checks.keywords
 def step_response(tx: optax.GradientTransformation, gradients: jax.typing.ArrayLike) -> jax.Array:
     """Return the updates of an optimizer for gradients given in advance.
 
@@ -233,15 +259,16 @@ def _one_array(gradients: Any) -> jax.Array:
     return array
 
 
-def _quantiles(quantiles: Any) -> jax.Array:
+def _chosen(quantiles: Any) -> jax.Array:
     """Return the quantiles to take as an array, or refuse them; their values may be traced."""
     expected = "`quantiles` must be a sequence of numbers in [0, 1], such as (0.05, 0.5, 0.95)"
     try:
-        array = jnp.asarray(quantiles)
+        words = any(isinstance(q, str) for q in jax.tree.leaves(quantiles))
+        array = jnp.asarray(None if words else quantiles)
     except (TypeError, ValueError):
-        raise TypeError(f"{expected}, got {quantiles!r}.") from None
+        raise TypeError(f"{expected}, got {_checks.shown(quantiles)}.") from None
     if not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):
-        raise TypeError(f"{expected}, got {quantiles!r}.")
+        raise TypeError(f"{expected}, got {_checks.shown(quantiles)}.")
     if array.ndim != 1 or not array.size:
         raise ValueError(f"{expected}, got shape {array.shape}.")
     if not isinstance(quantiles, jax.core.Tracer) and not all(0 <= q <= 1 for q in np.asarray(quantiles)):
@@ -257,6 +284,7 @@ class _Moment(NamedTuple):
 def _moments(state: Any, decay: Any) -> list[_Moment]:
     """Find each second moment by name; correct its bias and center it where the update does."""
     found = []
+    _checks.state("`state`", state)
     for key, entry in moments.entries(state):
         name, of = moments.second(entry), moments.of(entry)
         if name is None:
@@ -270,7 +298,7 @@ def _moments(state: Any, decay: Any) -> list[_Moment]:
                 raise ValueError(
                     f"`decay` is needed, got None: `state` counts steps at {path}, so the bias is corrected."
                 )
-            weight = _weight(_checks.number("decay", decay, below=1), entry.count)
+            weight = _weight(decay, entry.count)
         second = jax.tree.map(lambda x, weight=weight: x / weight, of[name])
         if "ScaleByRStdDev" in type(entry).__name__:  # optax's keeps the mean square and divides by the deviation
             second = jax.tree.map(
@@ -316,39 +344,44 @@ def _with_second(row: _Row | None, second: Any, where: str) -> _Row:
     return row._replace(second=second)
 
 
-def _numbers(rows: list[_Row], learning_rate: Any, eps: Any, eps_in_sqrt: bool, quantiles: Any) -> dict[str, jax.Array]:
-    update, weight = _rms([row.update for row in rows]), _rms([row.weight for row in rows])
-    numbers = {
-        "gradient_rms": _rms([row.gradient for row in rows]),
-        "update_rms": update,
-        "update_to_weight": update / weight,
-    }
-    seconds = [row.second.ravel() for row in rows if row.second is not None]
-    if seconds:
-        second = jnp.concatenate(seconds)
-        rate = _rate(learning_rate, second, eps, eps_in_sqrt)
-        numbers["root_nu"] = _rms([jnp.sqrt(second)])
-        numbers["effective_learning_rate"] = jnp.quantile(rate, quantiles.astype(rate.dtype))
-        numbers["eps_dominates"] = jnp.mean((second if eps_in_sqrt else jnp.sqrt(second)) < eps)
+def _numbers(rows: list[_Row]) -> list[dict[str, jax.Array]]:
+    """Return the numbers of each row, and those of all."""
+    gradient, update, weight = (_rms([getattr(row, name) for row in rows]) for name in ("gradient", "update", "weight"))
+    root_nu = _rms([None if row.second is None else jnp.sqrt(row.second) for row in rows])
+    found = zip(gradient, update, weight, root_nu, strict=True)
+    numbers = [{"gradient_rms": g, "root_nu": v, "update_rms": u, "update_to_weight": u / w} for g, u, w, v in found]
+    covered = [row.second is not None for row in rows]
+    for has_second, named in zip([*covered, any(covered)], numbers, strict=True):
+        if not has_second:
+            del named["root_nu"]
     return numbers
 
 
-def _rms(arrays: list[Any]) -> jax.Array:
-    """Return the root mean square of all elements, leaving out None; squares neither overflow nor vanish."""
+def _rms(arrays: list[Any]) -> list[jax.Array]:
+    """Return the root mean square of each array, 0 for None, and that of all; squares neither overflow nor vanish."""
     parts = [jnp.abs(x).astype(jnp.promote_types(jnp.abs(x).dtype, jnp.float32)) for x in arrays if x is not None]
     if not parts:
-        return jnp.zeros(())
-    largest = functools.reduce(jnp.maximum, [x.max() for x in parts])
-    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
-    return scale * jnp.sqrt(sum(jnp.sum((x / scale) ** 2) for x in parts) / sum(x.size for x in parts))
+        return [jnp.zeros(())] * (len(arrays) + 1)
+    largest = [x.max() for x in parts]
+    scales = [jnp.where((x > 0) & jnp.isfinite(x), x, 1) for x in largest]
+    sums = [jnp.sum((x / scale) ** 2) for x, scale in zip(parts, scales, strict=True)]
+    means = iter([scale * jnp.sqrt(n / float(x.size)) for x, scale, n in zip(parts, scales, sums, strict=True)])
+    each = [jnp.zeros(()) if x is None else next(means) for x in arrays]
+    most = jnp.stack(largest).max()
+    most = jnp.where((most > 0) & jnp.isfinite(most), most, 1)
+    ratios = jnp.where(jnp.stack(sums) == 0, 0, jnp.stack(scales) / most)  # of zeros, whose scale is 1
+    return [*each, most * jnp.sqrt(jnp.sum(ratios**2 * jnp.stack(sums)) / float(sum(x.size for x in parts)))]
 
 
-def _turns(pairs: list[tuple[Any, Any]]) -> dict[str, jax.Array]:
-    before, after = (jnp.concatenate([jnp.ravel(pair[i]) for pair in pairs]) for i in range(2))
-    turned = jnp.sign(before) * jnp.sign(after) < 0
-    back = jnp.sum(jnp.where(turned, jnp.minimum(jnp.abs(before), jnp.abs(after)), 0))
-    way = jnp.sum(jnp.abs(before))
-    return {"reversed": jnp.mean(turned), "undone": jnp.where(way > 0, back / jnp.where(way > 0, way, 1), 0)}
+def _turns(pairs: list[tuple[Any, Any]]) -> list[dict[str, jax.Array]]:
+    """Return the numbers of each pair, and those of all."""
+    turned = [jnp.sign(before) * jnp.sign(after) < 0 for before, after in pairs]
+    least = [jnp.minimum(jnp.abs(before), jnp.abs(after)) for before, after in pairs]
+    back = [jnp.sum(jnp.where(turn, x, 0)) for turn, x in zip(turned, least, strict=True)]
+    way = [jnp.sum(jnp.abs(before)) for before, _ in pairs]
+    share, of_all = _quantiles.shares(turned)
+    rows = zip([*share, of_all], [*back, sum(back)], [*way, sum(way)], strict=True)
+    return [{"reversed": n, "undone": jnp.where(w > 0, b / jnp.where(w > 0, w, 1), 0)} for n, b, w in rows]
 
 
 def _by_path(tree: Any) -> dict[str, Any]:

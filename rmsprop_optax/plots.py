@@ -1,13 +1,22 @@
 """Figures: each function draws on matplotlib Axes and returns them."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from rmsprop_optax import _checks
+
 __all__ = ["effective_learning_rates", "paths", "step_response", "sweep"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
+@_checks.keywords
 def paths(
     function: Callable[[Any, Any], Any],
     routes: Mapping[str, Any],
@@ -56,7 +65,7 @@ def paths(
     margin = 0.15 * (high - low) + 1e-9
     x, y = (np.linspace(a - m, b + m, 200) for a, b, m in zip(low, high, margin, strict=True))
     grid = np.meshgrid(x, y)
-    values = np.asarray(function(*grid), float)
+    values = _values(function, grid)
     if values.shape != grid[0].shape:
         raise ValueError(f"`function` must return the shape of its arguments, {grid[0].shape}, got {values.shape}.")
     ax = _axes(ax)
@@ -72,6 +81,7 @@ def paths(
     return ax
 
 
+@_checks.keywords
 def sweep(sweeps: Any, *, colors: Mapping[str, str] | None = None, ax: Any = None) -> Any:
     """Draw the final loss against the learning rate, with the suggested rate and the edge of stability.
 
@@ -138,6 +148,7 @@ def sweep(sweeps: Any, *, colors: Mapping[str, str] | None = None, ax: Any = Non
     return ax
 
 
+@_checks.keywords
 def effective_learning_rates(
     quantiles: Mapping[str, Any], *, steps: Any = None, colors: Mapping[str, str] | None = None, ax: Any = None
 ) -> Any:
@@ -191,6 +202,7 @@ def effective_learning_rates(
     return ax
 
 
+@_checks.keywords
 def step_response(
     responses: Mapping[str, Any], *, gradients: Any = None, colors: Mapping[str, str] | None = None, ax: Any = None
 ) -> Any:
@@ -242,6 +254,17 @@ def step_response(
 _CYCLE = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
+def _values(function: Any, grid: Any) -> np.ndarray:
+    """Return the function's values on a grid, or say what it raised."""
+    try:
+        return np.asarray(function(*grid), float)
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        said = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+        raise TypeError(
+            "`function` must take two arrays, the parameters, and return numbers in their shape. It raised " + said
+        ) from error
+
+
 def _named(argument: str, value: Any, what: str) -> Mapping[str, Any]:
     """Return what to draw by name, or refuse a value without names and an empty dict."""
     if not isinstance(value, Mapping):
@@ -258,7 +281,7 @@ def _numbers(where: str, value: Any, shape: str) -> np.ndarray:
     try:
         array = np.asarray(value)
         numbers = (np.abs(array) if np.iscomplexobj(array) else array).astype(float)
-    except (TypeError, ValueError):
+    except (RuntimeError, TypeError, ValueError):  # RuntimeError: a PyTorch tensor that needs its gradient
         raise TypeError(f"{where} must be an array of numbers of shape {shape}, got {_kind(value)}.") from None
     if value is None or array.dtype.kind in "US":
         raise TypeError(f"{where} must be an array of numbers of shape {shape}, got {_kind(value)}.")
@@ -277,6 +300,11 @@ def _is_sweep(run: Any) -> bool:
 def _colors(colors: Any) -> Mapping[str, str]:
     if not (colors is None or isinstance(colors, Mapping)):
         raise TypeError(f"`colors` must be a dict from a name to a color, got {_kind(colors)}.")
+    for name, color in (colors or {}).items():
+        if not _pyplot().matplotlib.colors.is_color_like(color):
+            raise ValueError(
+                f"`colors` at {name} must be a color of matplotlib, such as 'C0' or '#D55E00', got {_kind(color)}."
+            )
     return colors or {}
 
 
@@ -285,8 +313,12 @@ def _axes(ax: Any) -> Any:
         raise TypeError(f"`ax` must be the Axes to draw on, got {_kind(ax)}. `figure, ax = plt.subplots()` makes one.")
     if ax is not None:
         return ax
+    return _pyplot().subplots(layout="constrained")[1]
+
+
+def _pyplot() -> Any:
     try:
         import matplotlib.pyplot as plt  # noqa: PLC0415 - the package loads without it
     except ImportError as error:
         raise ImportError("rmsprop_optax.plots draws with matplotlib: pip install 'rmsprop_optax[plots]'.") from error
-    return plt.subplots(layout="constrained")[1]
+    return plt

@@ -1,5 +1,7 @@
 """From one batch size to another: what learning rate, decay and eps become."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 from typing import Any
 
 import jax
@@ -7,6 +9,10 @@ import jax
 from rmsprop_optax import _checks
 
 __all__ = ["decay", "rescaled"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def decay(half_life: jax.typing.ArrayLike, batch_size: jax.typing.ArrayLike) -> Any:

@@ -1,5 +1,7 @@
 """Where each array of a state belongs, told before any of them is made."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import math
 from typing import Any, NamedTuple
 
@@ -14,6 +16,11 @@ from rmsprop_optax import _checks, moments
 __all__ = ["state_shardings"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
+@_checks.keywords
 def state_shardings(tx: optax.GradientTransformation, params: optax.Params, shardings: Any = None) -> Any:
     """Return the shardings of the state that `tx.init(params)` makes, from shapes alone.
 
@@ -60,6 +67,7 @@ def state_shardings(tx: optax.GradientTransformation, params: optax.Params, shar
       True True
     """
     _checks.transformation("tx", tx)
+    _checks.arrays("params", params)
     homes = _homes(params, shardings)
     replicated = NamedSharding(_mesh(homes, given=shardings is not None), PartitionSpec())
     shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(jnp.shape(p), jnp.result_type(p)), params)
@@ -92,8 +100,15 @@ def _homes(params: Any, shardings: Any) -> list[_Home]:
     else:
         try:
             spread = jax.tree.map(lambda s, below: jax.tree.map(lambda _: s, below), shardings, params)
-        except ValueError as error:
-            raise ValueError(f"`shardings` must have the structure of `params` or be a prefix of it. {error}") from None
+        except ValueError:
+            here, there = (
+                _checks.listed([_checks.leaf_name(path) for path, _ in tree_leaves_with_path(tree)])
+                for tree in (params, shardings)
+            )
+            raise ValueError(
+                f"`shardings` must have the structure of `params` or be a prefix of it; `params` has {here}, and "
+                f"`shardings` {there or 'no leaves'}. One for all will do, too."
+            ) from None
         found = jax.tree.leaves(spread)
     return [_Home(path, jnp.shape(p), s) for (path, p), s in zip(leaves, found, strict=True)]
 
@@ -108,7 +123,7 @@ def _mesh(homes: list[_Home], *, given: bool) -> Any:
         place = _checks.leaf_name(home.path)
         if given:
             raise TypeError(
-                f"`shardings` at {place} must be a NamedSharding, got {home.sharding!r}. Write "
+                f"`shardings` at {place} must be a NamedSharding, got {_checks.shown(home.sharding)}. Write "
                 "NamedSharding(mesh, PartitionSpec(...))."
             )
         raise ValueError(

@@ -4,6 +4,8 @@ nu <- decay * nu + (1 - decay) * g**2
 u  <- g / sqrt(nu + eps)
 """
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import contextlib
 import functools
 from collections.abc import Callable
@@ -121,6 +123,7 @@ def scale_by_rms(
         del params, extra_args
         _check_state(state, rule.state_class)
         old = moments.of(state)
+        _checks.inexact("updates", updates)
         check_updates(updates, old)
         numbers = functools.partial(rule.numbers, next_count(state))
         u, new = map_leaves(_scale, updates, old, numbers, rule.eps_in_sqrt)
@@ -142,7 +145,7 @@ class Rule(NamedTuple):
     @classmethod
     def checked(
         cls, decay: Any, eps: Any, initial_scale: Any, eps_in_sqrt: Any, bias_correction: Any, centered: Any
-    ) -> "Rule":
+    ) -> Rule:
         """Return the options, or refuse them."""
         rule = cls(
             _checks.number("decay", decay, below=1, hint=" For a plain sum of squares use optax.scale_by_rss."),
@@ -167,7 +170,7 @@ class Rule(NamedTuple):
 
     def init(self, params: Any) -> Any:
         """Make the state beside the parameters."""
-        _checks.inexact("params", params)
+        _checks.parameters(params)
         second = jax.tree.map(lambda p: moments.zeros_like(p, self.initial_scale, real=True), params)
         if self.centered:
             return ScaleByStddevState(variance=second, mu=jax.tree.map(moments.zeros_like, params))
@@ -175,7 +178,7 @@ class Rule(NamedTuple):
             return ScaleByRmsWithCountState(count=moments.counter(params), nu=second)
         return ScaleByRmsState(nu=second)
 
-    def numbers(self, count: Any, dtype: Any, **more: Any) -> "Numbers":
+    def numbers(self, count: Any, dtype: Any, **more: Any) -> Numbers:
         """Return the numbers of one step. 1 - decay comes before the cast: 0.9999999 is 1 in float32."""
         one_minus_decay, eps = jnp.asarray(1 - self.decay, dtype), jnp.asarray(self.eps, dtype)
         eps_is_enough = self.eps_in_sqrt and isinstance(self.eps, float) and self.eps >= jnp.finfo(jnp.float32).tiny
@@ -360,8 +363,8 @@ def _check_state(state, expected):
     came = type(state)
     if came not in STATES:
         raise TypeError(
-            f"`state` must be the {expected.__name__} that init made, got {came.__module__}.{came.__name__}. For "
-            "optax's own states there is checkpoint.from_optax."
+            f"`state` must be the {expected.__name__} that init made, got {came.__module__}.{came.__name__}. Pass "
+            "what `init` or the last `update` returned; for optax's own states there is checkpoint.from_optax."
         )
     for option, state_class in (("bias_correction", ScaleByRmsWithCountState), ("centered", ScaleByStddevState)):
         if (came is state_class) != (expected is state_class):

@@ -213,9 +213,7 @@ def test_a_decay_outside_0_1_is_refused(bad):
         rmsprop(0.1, decay=bad)
 
 
-@pytest.mark.parametrize(
-    "bad", [float("nan"), float("inf"), 1e39, 10**400, "0.01", [0.01], True, 1j, np.bool_(True), object()]
-)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), "0.01", [0.01], True, 1j, np.bool_(True), object()])
 @pytest.mark.parametrize("name", ["learning_rate", "eps", "initial_scale", "weight_decay"])
 def test_what_is_not_a_finite_number_is_refused(name, bad):
     interval = r"\(-inf, inf\)" if name == "learning_rate" else r"\[0, inf\)"
@@ -230,8 +228,12 @@ def test_a_negative_number_is_refused_except_for_the_rate(name):
 
 
 def test_a_number_beyond_float32_is_told_where_float32_ends():
-    with pytest.raises(ValueError, match=r"got 1e\+40. float32 ends at 3.4e38"):
-        rmsprop(1e40)
+    for bad in (1e39, -1e39, 10**400):
+        with pytest.raises(ValueError, match=r"`learning_rate` must be a number that float32 holds, at most 3.4e38"):
+            rmsprop(bad)
+    for name in ("eps", "initial_scale", "weight_decay"):
+        with pytest.raises(ValueError, match=f"`{name}` must be a number that float32 holds, at most 3.4e38, got"):
+            rmsprop(0.1, **{name: 1e39})
 
 
 @pytest.mark.parametrize("bad", [1.5, 1.0, -0.5, float("nan"), "0.9"])
@@ -285,7 +287,7 @@ def test_options_that_contradict_each_other_are_refused():
 
 
 def test_an_unknown_argument_is_refused_with_the_known_ones():
-    with pytest.raises(TypeError, match=r"unexpected keyword argument 'alpha'.*learning_rate, decay, eps"):
+    with pytest.raises(TypeError, match=r"no argument `alpha`. Did you mean `decay`\? .*learning_rate, decay, eps"):
         rmsprop(0.1, alpha=0.99)
 
 

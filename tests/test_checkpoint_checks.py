@@ -219,7 +219,7 @@ REFUSALS = {
     "other containers": (
         lambda: filled(make().init([*PARAMS.values()])),
         ValueError,
-        "missing: 0/nu/b.*0/nu/0",
+        "at 0/nu; missing: b, w; unexpected: 0, 1",
     ),
     "a count of another type": (
         lambda: checkpoint.restore(

@@ -84,7 +84,7 @@ def test_a_file_without_a_leaf_is_refused_by_its_name():
     whole = serialization.to_state_dict(tx.init(PARAMS))
     del whole["2"]["trace"]["s"]
     with pytest.raises(
-        ValueError, match="`moments` must have the leaves of the state that init made; missing: 2/trace/s"
+        ValueError, match="`moments` must have the leaves of `state`, as init made it; missing: 2/trace/s"
     ):
         checkpoint.restore(tx.init(PARAMS), serialization.msgpack_restore(serialization.msgpack_serialize(whole)))
 

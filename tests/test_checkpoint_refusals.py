@@ -264,7 +264,7 @@ REFUSALS = {
     "Adam's variables": (
         lambda: keras(keras_arrays(*keras_arrays()[2:]), config={"beta_1": 0.9}),
         ValueError,
-        "4 arrays, got 6",
+        "`config` must be that of an RMSprop.*got beta_1",
     ),
     "what could be momentum or average": (
         lambda: keras(keras_arrays(*keras_arrays()[2:])),

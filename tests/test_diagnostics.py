@@ -301,7 +301,7 @@ BAD = {
     "a single quantile": (lambda: measured(quantiles=0.5), ValueError, r"`quantiles`.*sequence.*got shape \(\)"),
     "no quantiles": (lambda: measured(quantiles=()), ValueError, r"`quantiles`.*got shape \(0,\)"),
     "None for quantiles": (lambda: measured(quantiles=None), TypeError, "`quantiles`.*got None"),
-    "an optimizer for a state": (lambda: effective(rmsprop(0.3)), ValueError, "Pass what `update` returned"),
+    "an optimizer for a state": (lambda: effective(rmsprop(0.3)), TypeError, "Pass what `init` or the last `update`"),
     "a scalar of gradients": (lambda: response(1.0), ValueError, "got a scalar. Repeat it"),
     "integer gradients": (lambda: response([1, 2]), TypeError, "`gradients`"),
     "no gradients": (lambda: response([]), ValueError, r"`gradients`.*at least one step, got shape \(0,\)"),

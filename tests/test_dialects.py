@@ -316,7 +316,11 @@ REFUSALS = {
     "a schedule's text": (lambda: step(TORCH(lr=lambda t: "0.1"), 1.0), TypeError, "`lr` must be"),
     "no momentum where there always is one": (lambda: TF1(0.1, momentum=None), TypeError, "`momentum` must be"),
     "a switch that is not a bool": (lambda: TORCH(centered=1), TypeError, "`centered` must be True or False"),
-    "maximize by position": (lambda: TORCH(0.1, 0.9, 1e-8, 0, 0, False, True), TypeError, "arguments are lr, alpha"),
+    "maximize by position": (
+        lambda: TORCH(0.1, 0.9, 1e-8, 0, 0, False, True),
+        TypeError,
+        "6 arguments by position, got 7.*maximize",
+    ),
     "an argument left out": (lambda: TIMM(caution=True), TypeError, "caution.*Its arguments are"),
     "an eps that Keras replaces": (lambda: LEGACY(epsilon=0), ValueError, "`epsilon` must be above 0.*1e-7"),
     "a limit that Keras ignores": (lambda: KERAS(clipnorm=0.0), ValueError, "`clipnorm` must be above 0"),

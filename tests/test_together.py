@@ -70,7 +70,7 @@ def test_a_file_without_a_low_half_is_refused_by_its_name():
     tx, start = OPTIMIZERS["master 16"]
     saved = flax.serialization.to_state_dict(tx.init(start))
     del saved["low"]["b"]["x"]
-    with pytest.raises(ValueError, match="the leaves of the state that init made; missing: low/b/x"):
+    with pytest.raises(ValueError, match="the leaves of `state`, as init made it; missing: low/b/x"):
         checkpoint.restore(tx.init(start), saved)
 
 

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import pickle
+import types
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import optax
 import pytest
 
 from rmsprop_optax import rmsprop, scale_by_rms
+from rmsprop_optax.compression import RmsByte, compressed
 
 
 def test_equal_calls_are_equal_however_they_are_written():
@@ -92,3 +94,43 @@ def test_a_transformation_rebuilt_as_a_pytree_still_works():
     tx = jax.tree.map(lambda leaf: leaf, rmsprop(0.1))
     assert tx == rmsprop(0.1)
     assert repr(tx) == repr(rmsprop(0.1))
+
+
+def made_of_cells(function):
+    """Return a function as Equinox's `closure_to_pytree` rebuilds it: from its code and copies of its cells."""
+    if not isinstance(function, types.FunctionType) or function.__closure__ is None:
+        return function
+    cells = [jax.tree.map(made_of_cells, cell.cell_contents) for cell in function.__closure__]
+    return types.FunctionType(
+        function.__code__,
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        tuple(types.CellType(jax.tree.map(lambda x: x + 1 if isinstance(x, jax.Array) else x, c)) for c in cells),
+    )
+
+
+@pytest.mark.parametrize("wrap", [lambda tx: tx, optax.chain, lambda tx: compressed(tx, nu=RmsByte())])
+def test_a_library_that_replaces_the_numbers_in_closures_finds_a_traced_rate(wrap):
+    def step(rate):
+        tx = jax.tree.map(made_of_cells, wrap(rmsprop(rate)))
+        return tx.update(jnp.ones(2), tx.init(jnp.ones(2)))[0]
+
+    tx = wrap(rmsprop(1.5))
+    np.testing.assert_allclose(jax.jit(step)(0.5), tx.update(jnp.ones(2), tx.init(jnp.ones(2)))[0], rtol=1e-2)
+
+
+def solved(rate):
+    optimistix = pytest.importorskip("optimistix")
+    solver = optimistix.OptaxMinimiser(rmsprop(rate), rtol=1e-3, atol=1e-3)
+    loss = lambda y, _: jnp.sum((y - 1) ** 2)  # noqa: E731
+    return jnp.sum(optimistix.minimise(loss, solver, jnp.zeros(2), max_steps=50, throw=False).value)
+
+
+def test_optimistix_stops_at_a_minimum_that_does_not_depend_on_the_rate():
+    assert jax.grad(solved)(0.1) == 0.0
+    assert jax.jit(jax.grad(solved))(0.1) == 0.0
+
+
+def test_optimistix_takes_a_schedule():
+    np.testing.assert_allclose(solved(optax.constant_schedule(0.1)), 2, rtol=1e-2)

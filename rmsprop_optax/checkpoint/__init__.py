@@ -35,3 +35,7 @@ __all__ = [
     "to_optax",
     "to_torch",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

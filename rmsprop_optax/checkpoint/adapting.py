@@ -1,6 +1,8 @@
 """Move a state to an optimizer with other options, or from optax's RMSprop to ours and back."""
 
-from collections.abc import Callable, Sequence
+from __future__ import annotations  # signatures in help() read as written here
+
+from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 import jax
@@ -49,6 +51,7 @@ class Report(dict[str, str]):
         return "\n".join(lines) or "nothing: neither state has memory"
 
 
+@_checks.keywords
 def adapt(
     old_state: Any,
     tx: optax.GradientTransformation,
@@ -115,7 +118,10 @@ def adapt(
       started (starts as init starts it): 2/trace
     """
     allow_rounding = _checks.switch("allow_rounding", allow_rounding)
-    old = contents.describe_rmsprop(old_state)
+    old = contents.describe_rmsprop("`old_state`", old_state)
+    if learning_rate is not None:
+        learning_rate = _checks.number("learning_rate", learning_rate, signed=True)
+    _check_start(start)
     count = _count(old, count)
     new_state = _init(tx, params, count)
     return continued(
@@ -127,13 +133,24 @@ def continued(
     old: Contents,
     new_state: Any,
     *,
+    called: tuple[str, str] = ("`old_state`", "the state of `tx`"),
     learning_rate: Any = None,
     count: Any = None,
     start: Sequence[str] | None = None,
     allow_rounding: bool = False,
 ) -> tuple[Any, Report]:
-    """Return the new state with everything that goes on from the old one, and the report."""
-    new = contents.describe_rmsprop(new_state)
+    """Return the new state with everything that goes on from the old one, and the report.
+
+    Args:
+      old: What the old state has.
+      new_state: The state to fill.
+      called: What messages call the two states.
+      learning_rate: As for :func:`adapt`.
+      count: As for :func:`adapt`.
+      start: As for :func:`adapt`; None where nothing can start.
+      allow_rounding: As for :func:`adapt`.
+    """
+    new = contents.describe_rmsprop(called[1], new_state)
     sources: dict[Path, tuple[Item | None, Any]] = {}  # by path in the new state: whose memory kind, and the array
     used: set[Path] = set()
 
@@ -141,7 +158,7 @@ def continued(
         sources[item.path] = (from_items[0] if from_items else None, value)
         used.update(source.path for source in from_items)
 
-    _take_moments(old, new, learning_rate, None if start is None else _starting(old, new, start), take)
+    _take_moments(old, new, called, learning_rate, None if start is None else _starting(old, new, start), take)
     _take_counts(old, new, count, take)
     _take_others(old, new, take)
     arrays, mesh = {}, home(new)
@@ -160,10 +177,15 @@ def continued(
     return filled(new_state, arrays), _report(old, new, set(sources), used)
 
 
+def _check_start(start: Any) -> None:
+    if not isinstance(start, Sequence | Set) or isinstance(start, str) or not all(isinstance(x, str) for x in start):
+        raise TypeError(
+            f"`start` must be a list of paths of parameters, layer/kernel or layer, got {_checks.shown(start)}."
+        )
+
+
 def _starting(old: Contents, new: Contents, start: Any) -> set[Path]:
     """Return the parameters that `start` names, which the old state must not know."""
-    if isinstance(start, str) or not all(isinstance(name, str) for name in start):
-        raise TypeError(f"`start` must be a list of paths of parameters, layer/kernel or layer, got {start!r}.")
     known = {path for tree in old.moments.values() for path in tree}
     there = {path for tree in new.moments.values() for path in tree}
     starting: set[Path] = set()
@@ -177,9 +199,15 @@ def _starting(old: Contents, new: Contents, start: Any) -> set[Path]:
 
 
 def _take_moments(
-    old: Contents, new: Contents, learning_rate: Any, starting: set[Path] | None, take: Callable[..., None]
+    old: Contents,
+    new: Contents,
+    called: tuple[str, str],
+    learning_rate: Any,
+    starting: set[Path] | None,
+    take: Callable[..., None],
 ) -> None:
     theirs = old.moments
+    reference = called[1] if starting is None else "`params`"
     hint = "" if starting is None else " Parameters that are new start as `init` starts them if `start` names them."
     for field, all_items in new.moments.items():
         items = {path: item for path, item in all_items.items() if path not in (starting or ())}
@@ -188,7 +216,7 @@ def _take_moments(
         if source is None:
             continue
         try:
-            pairs = paired(f"old_state's {source}", theirs[source], f"the state of `tx` in {field}", items)
+            pairs = paired(f"`{source}` of {called[0]}", theirs[source], reference, items)
         except ValueError as error:
             raise ValueError(f"{error}{hint if 'missing:' in str(error) else ''}") from None
         for parameter, item in items.items():
@@ -249,7 +277,7 @@ def _reordered(trace: Any, learning_rate: Any, inside: bool | None) -> Any:
             "factor of minus the learning rate. Pass `learning_rate`, that of the last steps: "
             "checkpoint.adapt(old_state, tx, params, learning_rate=...)."
         )
-    rate = _checks.number("learning_rate", learning_rate, signed=True)
+    rate = learning_rate
     if isinstance(rate, float) and rate == 0:
         raise ValueError("`learning_rate` must be above 0, got 0: the trace that it scaled is gone.")
     trace = jnp.asarray(trace)
@@ -284,6 +312,14 @@ def _count(old: Contents, count: Any) -> Any:
 def _init(tx: Any, params: Any, count: Any) -> Any:
     """Make the new state; for an ensemble, that of all its members."""
     _checks.transformation("tx", tx)
+    _checks.arrays("params", params, empty=False)
+    members = np.shape(count)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if np.shape(leaf)[: len(members)] != members:
+            raise ValueError(
+                f"`params` at {_checks.leaf_name(path)} must have the members of an ensemble in front, {members}, as "
+                f"the number of steps has; got shape {np.shape(leaf)}. A single run has one number: pass it as `count`."
+            )
     init = tx.init
     for _ in np.shape(count):
         init = jax.vmap(init)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import optax
 
-from rmsprop_optax import moments
+from rmsprop_optax import _checks, moments
 from rmsprop_optax.transform import STATES
 
 __all__ = [
@@ -104,14 +104,15 @@ def describe(state: Any) -> Contents:
     return Contents(items, orders[0] if len(set(orders)) == 1 else None)
 
 
-def describe_rmsprop(state: Any, *, of_optax: bool | None = None) -> Contents:
-    """Describe a state with the moments of RMSprop: ours, optax's, or with None either."""
+def describe_rmsprop(name: str, state: Any, *, of_optax: bool | None = None) -> Contents:
+    """Describe a state with the moments of RMSprop: ours, optax's, or with None either; `name` is a phrase."""
+    _checks.state(name, state)
     contents = describe(state)
     has = any(field in moments.SECOND for field in contents.moments)
     if has and of_optax in (None, contents.of_optax):
         return contents
     owners = sorted({item.owner for item in contents.items if item.owner})
-    came = f"found {', '.join(owners) or type(state).__name__}"
+    came = f"found {_checks.listed(owners) or _checks.shown(state)}"
     if has:
         way = (
             "It is a state of this package: restore and adapt take it as it is."
@@ -119,8 +120,8 @@ def describe_rmsprop(state: Any, *, of_optax: bool | None = None) -> Contents:
             else "It is a state of optax's own RMSprop: move it with checkpoint.adapt, or read it with "
             "checkpoint.from_optax."
         )
-        raise ValueError(f"Expected the state of {'optax' if of_optax else 'rmsprop_optax'}'s RMSprop, {came}. {way}")
-    raise ValueError(f"Expected a state with the moments of RMSprop, as `init` makes it, {came}.{_untyped_way(state)}")
+        raise ValueError(f"{name} must be of {'optax' if of_optax else 'rmsprop_optax'}'s RMSprop, {came}. {way}")
+    raise ValueError(f"{name} must have the moments of RMSprop, as its `init` makes them; {came}.{_untyped_way(state)}")
 
 
 def agreed(counts: Mapping[Path, Item]) -> Any:
@@ -130,7 +131,7 @@ def agreed(counts: Mapping[Path, Item]) -> Any:
         return None
     first = next(iter(values.values()))
     if any(not np.array_equal(value, first) for value in values.values()):
-        listed = ", ".join(f"{name_of(path)}: {value}" for path, value in values.items())
+        listed = _checks.listed([f"{name_of(path)}: {value}" for path, value in values.items()])
         raise ValueError(f"The counts of steps differ ({listed}): which one goes on? Pass the state of one run.")
     return int(first) if first.shape == () else first
 

@@ -1,15 +1,39 @@
 """A function that turns another framework's weights into parameters also turns its statistics, and back again."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from rmsprop_optax import _checks
 from rmsprop_optax.checkpoint.contents import by_path
 
-__all__ = ["Convert", "converted", "numpy_of", "origins", "reverted"]
+__all__ = ["Convert", "check_convert", "check_names", "converted", "numpy_of", "origins", "reverted"]
 
 Convert = Callable[[dict[Any, np.ndarray]], Any] | None
+
+
+def check_convert(convert: Any) -> None:
+    """Refuse what is not a function of weights."""
+    if convert is not None and not callable(convert):
+        raise TypeError(
+            "`convert` must be a function from a dictionary of weights to the parameters, or None, got "
+            f"{_checks.shown(convert)}."
+        )
+
+
+def check_names(names: Any, *, optional: bool = True) -> None:
+    """Refuse what is not a list of names, or a dictionary from names."""
+    if names is None and optional:
+        return
+    given = list(names) if isinstance(names, Iterable) and not isinstance(names, str | bytes) else [None]
+    if not all(isinstance(name, str) for name in given) or hasattr(names, "shape"):
+        wrong = next((name for name in given if not isinstance(name, str)), None)
+        inside = f", with {_checks.shown(wrong)} in it" if wrong is not None else ""
+        raise TypeError(f"`names` must be a list of strings, got {_checks.shown(names)}{inside}.")
+    for name in names if isinstance(names, Mapping) else ():
+        if not hasattr(names[name], "shape"):
+            raise TypeError(f"`names` at {name} must be a weight, of which the shape is read, got {names[name]!r}.")
 
 
 def converted(convert: Convert, fields: Mapping[str, dict[Any, np.ndarray]]) -> dict[str, Any]:
@@ -64,8 +88,17 @@ def _check(convert: Callable[[dict[Any, np.ndarray]], Any], shapes: Mapping[Any,
     try:
         leaves = by_path(convert(probe))
     except KeyError as error:
-        known = ", ".join(map(str, shapes))
+        known = _checks.listed([*map(str, shapes)])
         raise ValueError(f"`convert` asks for {error}, which has no statistics; those that have: {known}.") from None
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        said = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+        raise ValueError(
+            "`convert` must take a dictionary from the names of weights to NumPy arrays, and return the parameters; "
+            f"called with {_checks.listed([*map(str, shapes)])}, it raised {said}"
+        ) from error
+    wrong = [path for path, leaf in leaves.items() if not hasattr(leaf, "dtype")]
+    if wrong:
+        raise TypeError(f"`convert` must return a tree of arrays, got {_checks.shown(leaves[wrong[0]])} at {wrong[0]}.")
     came = np.concatenate([np.ravel(leaf) for leaf in leaves.values()]) if leaves else np.zeros(0)
     numbers = came.astype(np.int64)
     if (numbers != came).any() or (numbers < 1).any() or (numbers > len(shapes)).any():

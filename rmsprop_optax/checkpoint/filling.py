@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rmsprop_optax import moments
+from rmsprop_optax import _checks, moments
 from rmsprop_optax.checkpoint.contents import Contents, Item, Path, describe, name_of
 
 __all__ = ["check_codecs", "copy_like", "filled", "home", "is_code", "no_codes", "paired", "whole"]
@@ -22,6 +22,7 @@ def filled(state: Any, arrays: Mapping[Path, Any]) -> Any:
 def paired(name: str, given: Iterable[Path], wanted_name: str, wanted: Iterable[Path]) -> dict[Path, Path]:
     """Return, for each wanted path, the given one, or refuse paths that are missing or unexpected.
 
+    The two names are phrases.
     Paths are equal, or they are when they are written out (`a/b`), or but for a last `value`, which a box around a
     parameter adds in some libraries' trees and not in others.
     """
@@ -35,12 +36,8 @@ def paired(name: str, given: Iterable[Path], wanted_name: str, wanted: Iterable[
         "missing": [path for path in here if path not in there],
         "unexpected": [path for path in there if path not in here],
     }
-    listed = "; ".join(
-        f"{word}: {', '.join(paths[:5])}{f' and {len(paths) - 5} more' if len(paths) > 5 else ''}"
-        for word, paths in lists.items()
-        if paths
-    )
-    raise ValueError(f"`{name}` must have the leaves of {wanted_name}; {listed or 'two paths are written alike'}.")
+    found = "; ".join(f"{word}: {_checks.listed(paths)}" for word, paths in lists.items() if paths)
+    raise ValueError(f"{name} must have the leaves of {wanted_name}; {found or 'two paths are written alike'}.")
 
 
 def copy_like(
@@ -114,12 +111,15 @@ def codes_message(where: str, dtype: Any, owner: str) -> str:
     )
 
 
-def whole(count: Any) -> Any:
-    """Return a number of steps, or one for each member of an ensemble, or refuse it."""
-    number = np.asarray(count)
-    numeric = number.dtype.kind in "iuf"
+def whole(count: Any, name: str = "`count`") -> Any:
+    """Return a number of steps, or one for each member of an ensemble, or refuse it; `name` is a phrase."""
+    try:
+        number = np.asarray(count)
+    except (TypeError, ValueError):  # rows of several lengths
+        number = np.asarray(None)
+    numeric = number.dtype.kind in "iuf" and number.size > 0
     if not numeric or not ((number >= 0) & (number < 2**31) & (number == np.floor(number))).all():
-        raise ValueError(f"`count` must be a whole number of steps in [0, 2**31), got {count!r}.")
+        raise ValueError(f"{name} must be a whole number of steps in [0, 2**31), got {_checks.shown(count)}.")
     return int(number) if number.shape == () else number.astype(np.int32)
 
 

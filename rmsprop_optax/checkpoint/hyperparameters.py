@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import optax
 
+from rmsprop_optax import _checks
 from rmsprop_optax.dialects import ROWS
 
 __all__ = ["compare", "decays", "framework_of", "options"]
@@ -28,7 +29,7 @@ def options(tx: optax.GradientTransformation) -> dict[str, Any]:
     if len(calls) != 1:
         raise TypeError(
             f"`tx` must come from rmsprop or a function of `dialects` or `recipes`, so that its arguments can be read, "
-            f"got {type(tx).__name__}. optax.chain and optax.partition hide them: of a chain, pass the RMSprop alone; "
+            f"got {_checks.shown(tx)}. optax.chain and optax.partition hide them: of a chain, pass the RMSprop alone; "
             "for optax.partition, pass a list with one optimizer for each of `param_groups`; None compares nothing."
         )
     name, arguments = calls[0].factory.__name__, calls[0].arguments

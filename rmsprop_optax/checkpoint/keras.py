@@ -1,21 +1,25 @@
 """From the variables of Keras' RMSprop."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optax
 
+from rmsprop_optax import _checks
 from rmsprop_optax.checkpoint import hyperparameters
-from rmsprop_optax.checkpoint.converting import Convert
+from rmsprop_optax.checkpoint.converting import Convert, check_convert, check_names
 from rmsprop_optax.checkpoint.filling import whole
-from rmsprop_optax.checkpoint.keras_layouts import Layout, inner_config, layout
+from rmsprop_optax.checkpoint.keras_layouts import Layout, check_config, inner_config, layout
 from rmsprop_optax.checkpoint.statistics import in_our_terms
 from rmsprop_optax.dialects import ROWS
 
 __all__ = ["from_keras"]
 
 
+@_checks.keywords
 def from_keras(
     variables: Mapping[str, Any] | Sequence[Any],
     names: Sequence[str],
@@ -55,7 +59,7 @@ def from_keras(
     Raises:
       ValueError: Missing or extra variables, or variables in another order; those of another optimizer; other
         hyperparameters; a `convert` that loses, doubles or changes numbers; damaged values.
-      TypeError: Variables that are not floating-point arrays; a `convert` that casts.
+      TypeError: Variables that are not floating-point arrays; a `config` that is not a mapping; a `convert` that casts.
 
     Example:
       >>> import numpy as np
@@ -70,7 +74,10 @@ def from_keras(
       Keras 3.15.1, keras/src/optimizers/rmsprop.py, lines 87-107, base_optimizer.py (build,
       save_own_variables) and loss_scale_optimizer.py; tf_keras 2.21.0, tf_keras/src/optimizers/optimizer.py.
     """
+    check_convert(convert)
+    check_names(names, optional=False)
     names = list(names)
+    check_config(config)
     found = layout(variables, names, config)
     config = None if config is None else inner_config(config)
     count = _steps(found, config)
@@ -79,7 +86,7 @@ def from_keras(
         warnings.warn(
             f"`variables` also hold {', '.join(dict.fromkeys(found.extras))}. They are not read, as RMSprop does not "
             f"remember them.{uncounted}",
-            stacklevel=2,
+            stacklevel=3,  # the caller of the decorated function
         )
     if tx is not None:
         recorded = dict(config or {})
@@ -93,7 +100,7 @@ def from_keras(
 
 def _steps(found: Layout, config: Mapping[str, Any] | None) -> int | None:
     """Return the steps taken: `iteration`, or with accumulated gradients as many of it as make a step."""
-    iteration: int = whole(found.iteration)
+    iteration: int = whole(found.iteration, "`iteration` in `variables`")
     if not any("gradient_accumulation_steps" in words for words in found.extras):
         return iteration
     each = (config or {}).get("gradient_accumulation_steps")

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rmsprop_optax import _checks
 from rmsprop_optax.checkpoint.converting import numpy_of
 
-__all__ = ["Layout", "inner_config", "layout"]
+__all__ = ["Layout", "check_config", "inner_config", "layout"]
 
 SLOTS = {"nu": "velocity", "trace": "momentum", "mu": "average_gradient"}  # in the order in which Keras makes them
 EXTRAS = {
@@ -20,6 +21,7 @@ _HEADER = ("iteration", "learning_rate")
 _WORDS = "|".join((*SLOTS.values(), *EXTRAS))
 _KERAS_3 = re.compile(rf"(?:.*/)?([^/]+?)_({_WORDS})")  # rm_sprop/dense_kernel_velocity
 _TF_KERAS = re.compile(rf"(?:[^/]+/)?({_WORDS})/(.+)")  # RMSprop/velocity/dense/kernel:0
+_CONFIG = ("rho", "momentum", "epsilon", "centered", "learning_rate", "use_ema", "gradient_accumulation_steps")
 _OTHERS = "They are another optimizer's, or of other weights, or the file is not whole."
 
 
@@ -51,7 +53,7 @@ def _inside(variables: Any) -> tuple[Any, bool]:
     """Return the variables in a file that h5py opened, and whether those of a LossScaleOptimizer are left behind."""
     if isinstance(variables, str | bytes) or not isinstance(variables, Mapping | Sequence):
         raise TypeError(
-            f"`variables` must be a mapping or a sequence of arrays, got {type(variables).__name__}. Open a file with "
+            f"`variables` must be a mapping or a sequence of arrays, got {_checks.shown(variables)}. Open a file with "
             "h5py and pass that."
         )
     scaled = False
@@ -133,8 +135,6 @@ def _matched(tree: dict[str, np.ndarray], names: list[str], slot: str) -> dict[s
 def _by_place(listed: list[np.ndarray], names: list[str], config: Mapping[str, Any] | None) -> Layout:
     """Read variables by their place, where there is just one way to do so."""
     config = config if config is None else inner_config(config)
-    if config is not None and "name" in config and "rho" not in config:
-        raise ValueError(f"`config` must be that of an RMSprop, got that of {config['name']}, which has no `rho`.")
     fields, extras = _blocks(config)
     n, blocks = len(names), len(fields) + len(extras)
     first = len(listed) - blocks * n
@@ -142,8 +142,8 @@ def _by_place(listed: list[np.ndarray], names: list[str], config: Mapping[str, A
     scalars = [x for x in listed[:first] if x.shape == ()] if header else []
     if config is None and len(listed) > 2 + n and len(listed) - 2 * n >= 1:
         raise ValueError(
-            "`variables` are more than one for each weight, and nothing in them says which: momentum, average "
-            "gradient, averages of the weights or accumulated gradients. Pass `config`, optimizer.get_config()."
+            "`variables` are more than one for each weight in `names`, and nothing in them says which: momentum, "
+            "average gradient, averages of the weights or accumulated gradients. Pass `config`, optimizer.get_config()."
         )
     fits = len(scalars) == first and [x.dtype.kind for x in scalars] == [*header]
     scheduled = isinstance((config or {}).get("learning_rate"), Mapping)
@@ -160,6 +160,28 @@ def _by_place(listed: list[np.ndarray], names: list[str], config: Mapping[str, A
     words = [EXTRAS[slot] for slot in extras] + (["the loss scale"] if first > 2 else [])
     own = scalars[4:] or scalars
     return Layout(own[0], own[1] if len(own) > 1 else None, moments, words)
+
+
+def check_config(config: Any) -> None:
+    """Refuse what is not the configuration of an RMSprop, and numbers in it that are none."""
+    if config is None:
+        return
+    if not isinstance(config, Mapping):
+        raise TypeError(f"`config` must be what optimizer.get_config() returns, got {_checks.shown(config)}.")
+    config = inner_config(config)
+    if "name" in config and "rho" not in config:
+        raise ValueError(f"`config` must be that of an RMSprop, got that of {config['name']}, which has no `rho`.")
+    if config and not set(config) & {*_CONFIG}:
+        raise ValueError(
+            f"`config` must be that of an RMSprop, with {', '.join(_CONFIG)}, got "
+            f"{_checks.listed([*map(str, config)])}. Pass optimizer.get_config()."
+        )
+    for key, least in (("momentum", 0), ("rho", 0), ("gradient_accumulation_steps", 1)):
+        number = config.get(key)
+        whole = key != "gradient_accumulation_steps" or isinstance(number, int)
+        if number is not None and not (isinstance(number, int | float) and whole and number >= least):
+            kind = "a number" if least == 0 else "a whole number"
+            raise ValueError(f"`config` must have {kind} from {least} as {key}, got {_checks.shown(number)}.")
 
 
 def inner_config(config: Mapping[str, Any]) -> Mapping[str, Any]:

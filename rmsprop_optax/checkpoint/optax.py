@@ -1,5 +1,7 @@
 """From the state of optax's own RMSprop, in all its classes, and back to it."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from rmsprop_optax.checkpoint.variance import variance
 __all__ = ["from_optax", "to_optax"]
 
 
+@_checks.keywords
 def from_optax(opt_state: Any) -> dict[str, Any]:
     r"""Read the moments from a state of `optax.rmsprop`, `optax.scale_by_rms` or `optax.scale_by_stddev`.
 
@@ -45,7 +48,7 @@ def from_optax(opt_state: Any) -> dict[str, Any]:
     References:
       optax 0.2.8, optax/_src/transform.py, lines 80-236.
     """
-    found = contents.describe_rmsprop(opt_state, of_optax=True)
+    found = contents.describe_rmsprop("`opt_state`", opt_state, of_optax=True)
     if found.others:
         raise ValueError(
             f"`opt_state` remembers more than the moments of RMSprop: {_listed(found)}. That would start anew. Move "
@@ -66,6 +69,7 @@ def from_optax(opt_state: Any) -> dict[str, Any]:
     return moments
 
 
+@_checks.keywords
 def to_optax(state: Any, opt_state: Any, *, allow_rounding: bool = False) -> Any:
     """Return `opt_state`, as `optax.rmsprop(...).init` made it, with everything that `state` remembers.
 
@@ -94,8 +98,8 @@ def to_optax(state: Any, opt_state: Any, *, allow_rounding: bool = False) -> Any
       optax 0.2.8, optax/_src/transform.py, lines 80-236.
     """
     allow_rounding = _checks.switch("allow_rounding", allow_rounding)
-    wanted = contents.describe_rmsprop(opt_state, of_optax=True)
-    given = contents.describe_rmsprop(state, of_optax=False)
+    wanted = contents.describe_rmsprop("`opt_state`", opt_state, of_optax=True)
+    given = contents.describe_rmsprop("`state`", state, of_optax=False)
     no_codes("`state`", given)
     count = agreed(given.counts) if given.counts and not given.counts.keys() >= wanted.counts.keys() else None
     if wanted.counts and not given.counts:
@@ -103,7 +107,9 @@ def to_optax(state: Any, opt_state: Any, *, allow_rounding: bool = False) -> Any
             f"`opt_state` counts steps at {', '.join(map(name_of, wanted.counts))}, `state` has no `count`: a schedule "
             "or a bias correction would start again. Pass checkpoint.adapt its `count` instead."
         )
-    filled, report = continued(given, opt_state, count=count, allow_rounding=allow_rounding)
+    filled, report = continued(
+        given, opt_state, called=("`state`", "`opt_state`"), count=count, allow_rounding=allow_rounding
+    )
     lost = [f"{path} {became}" for path, became in report.items() if became != "continued"]
     if lost:
         raise ValueError(

@@ -1,5 +1,7 @@
 """Say in words, before the first step, what a run that moves to another optimizer goes on with."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +17,7 @@ from rmsprop_optax.checkpoint.contents import describe
 __all__ = ["preview"]
 
 
+@_checks.keywords
 def preview(
     old_state: Any,
     tx: optax.GradientTransformation,
@@ -49,7 +52,7 @@ def preview(
       Some lines of text, to print.
 
     Raises:
-      ValueError: `gradients` without `old_tx`.
+      ValueError: `gradients` without `old_tx`, or unlike `params`; an `old_tx` that did not make `old_state`.
       TypeError: `tx` or `old_tx` is not a transformation.
 
     Example:
@@ -61,6 +64,8 @@ def preview(
       The next update differs by at most 0; the largest element of the old one is 0.316.
     """
     _checks.transformation("tx", tx)
+    if old_tx is not None:
+        _checks.transformation("old_tx", old_tx)
     if gradients is not None and old_tx is None:
         raise ValueError("`gradients` needs `old_tx`, the transformation that made `old_state`, to compare updates.")
     try:
@@ -77,7 +82,7 @@ def preview(
         return f"refused: {error}"
     if gradients is None:
         return str(report)
-    _checks.transformation("old_tx", old_tx)
+    _check_step(old_tx, gradients, old_state, params)
     old_update, new_update = (_update(old_tx, gradients, old_state, params), _update(tx, gradients, state, params))
     difference = _largest(jax.tree.map(lambda a, b: jnp.asarray(a) - jnp.asarray(b), old_update, new_update))
     return (
@@ -86,10 +91,35 @@ def preview(
     )
 
 
+def _check_step(old_tx: Any, gradients: Any, old_state: Any, params: Any) -> None:
+    """Refuse gradients that are not like the parameters, and a transformation that did not make the state."""
+    _checks.like("gradients", gradients, "params", params)
+    _checks.arrays("gradients", gradients, shapes=False)
+    _checks.same_kind("gradients", gradients, params)
+    trained = lambda g, p: g if jnp.issubdtype(jnp.result_type(p), jnp.inexact) else None  # noqa: E731
+    _checks.inexact("gradients", jax.tree.map(trained, gradients, params, is_leaf=lambda g: g is None))
+    init = old_tx.init
+    for _ in _members(old_state):
+        init = jax.vmap(init)
+    made = jax.eval_shape(init, params)
+    expected: Any = jax.tree.structure(made)
+    if expected != jax.tree.structure(old_state):
+        owners = [_checks.listed(sorted({item.owner for item in describe(one).items})) for one in (made, old_state)]
+        raise ValueError(
+            f"`old_tx` must be the transformation that made `old_state`: its init makes {owners[0]}, and "
+            f"`old_state` has {owners[1]}. Pass the one with the options and parameters of that run."
+        )
+
+
+def _members(state: Any) -> tuple[int, ...]:
+    """Return the shape of an ensemble, as its counts have it."""
+    return max((item.value.shape for item in describe(state).counts.values()), key=len, default=())
+
+
 def _update(tx: Any, gradients: Any, state: Any, params: Any) -> Any:
     """Return the next update; for an ensemble, those of all its members."""
     update = optax.with_extra_args_support(tx).update
-    for _ in max((item.value.shape for item in describe(state).counts.values()), key=len, default=()):
+    for _ in _members(state):
         update = jax.vmap(update)
     return update(gradients, state, params)[0]
 

@@ -1,10 +1,13 @@
 """Fill the state that `init` made with arrays from elsewhere: one description, one match, one fill."""
 
-from collections.abc import Mapping
+from __future__ import annotations  # signatures in help() read as written here
+
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rmsprop_optax import _checks
 from rmsprop_optax import moments as names
@@ -28,6 +31,7 @@ _OPTION = {"nu": "centered=False", "variance": "centered=True", "mu": "centered=
 _KEYS = (*names.NAMES, "count", "lr_in_momentum")
 
 
+@_checks.keywords
 def restore(state: Any, moments: Any, *, allow_rounding: bool = False) -> Any:
     """Return `state`, as `tx.init` made it, with the given arrays in place of its own.
 
@@ -61,7 +65,8 @@ def restore(state: Any, moments: Any, *, allow_rounding: bool = False) -> Any:
 
     Raises:
       ValueError: Leaves or counts are missing or unexpected; a shape differs; the state was made with other options or
-        by another optimizer; `nu` stands beside `mu`, which mean different things in different libraries.
+        by another optimizer, or for other parameters; `nu` stands beside `mu`, which mean different things in different
+        libraries; a dictionary of moments has values that are not finite, or a second moment below 0.
       TypeError: A dtype would lose precision; numbers come for codes, or codes for numbers; complex moments come for a
         real state, or the reverse.
 
@@ -74,15 +79,19 @@ def restore(state: Any, moments: Any, *, allow_rounding: bool = False) -> Any:
       [4. 9.]
     """
     allow_rounding = _checks.switch("allow_rounding", allow_rounding)
+    for name, tree in (("`state`", state), ("`moments`", moments)):
+        _checks.state(name, tree)
     wanted, statistics = describe(state), _is_statistics(moments)
     if statistics:
-        arrays = _statistics(contents.describe_rmsprop(state, of_optax=False), moments)
+        arrays = _statistics(contents.describe_rmsprop("`state`", state, of_optax=False), moments)
     elif contents.holds_states(moments):
         arrays = _typed(state, wanted, moments)
     else:
         arrays = _untyped(wanted, moments)
     likes = {item.path: item for item in wanted.items}
-    if not statistics:
+    if statistics:
+        _check_values(likes, arrays)
+    else:
         _check_codes(likes, arrays)
     mesh = home(wanted)
     copies = {
@@ -101,12 +110,12 @@ def _statistics(wanted: Contents, given: Mapping[str, Any]) -> dict[Path, Any]:
     trees = {name: contents.plain(given[name]) for name in names.NAMES if given.get(name) is not None}
     unknown = [str(key) for key, value in given.items() if key not in _KEYS and value is not None]
     if unknown:
-        raise ValueError(f"`moments` must have nothing but {', '.join(_KEYS)}; unexpected: {', '.join(unknown[:5])}.")
+        raise ValueError(f"`moments` must have nothing but {', '.join(_KEYS)}; unexpected: {_checks.listed(unknown)}.")
     no_codes("`state`", _differing(wanted, trees))
     _check_fields(wanted, trees)
     arrays: dict[Path, Any] = {}
     for field, items in wanted.moments.items():
-        pairs = paired(f"moments[{field!r}]", trees[field], f"state's {field}", items)
+        pairs = paired(f"`{field}` of `moments`", trees[field], f"`{field}` in `state`", items)
         arrays |= {item.path: trees[field][pairs[parameter]] for parameter, item in items.items()}
     _check_order(wanted.lr_in_momentum, given.get("lr_in_momentum"))
     count = None if given.get("count") is None else whole(given["count"])
@@ -124,13 +133,14 @@ def _typed(state: Any, wanted: Contents, saved: Any) -> dict[Path, Any]:
     """Return the arrays of a state by their path in the state to fill, which must be of the same optimizer."""
     given = describe(saved)
     ours = any(item.field in names.NAMES for item in wanted.items)
-    if ours and wanted.of_optax != contents.describe_rmsprop(saved).of_optax:
-        contents.describe_rmsprop(saved, of_optax=wanted.of_optax)  # says so
+    if ours and wanted.of_optax != contents.describe_rmsprop("`moments`", saved).of_optax:
+        contents.describe_rmsprop("`moments`", saved, of_optax=wanted.of_optax)  # says so
+    _check_parameters(wanted, _paths(given))
     try:
-        pairs = paired("moments", _paths(given), "the state that init made", _paths(wanted))
+        pairs = paired("`moments`", _paths(given), "`state`, as init made it", _paths(wanted))
         expected: Any = jax.tree.structure(state)
         if expected != jax.tree.structure(saved):
-            raise ValueError(f"`moments` has other containers: expected {expected}, got {jax.tree.structure(saved)}.")
+            raise ValueError(f"`moments` has other containers than `state`: {_checks.containers(saved, state)}.")
     except ValueError as error:
         raise ValueError(f"{error} It was made with other options: move it with checkpoint.adapt.") from None
     values = {item.path: item.value for item in given.items}
@@ -140,8 +150,9 @@ def _typed(state: Any, wanted: Contents, saved: Any) -> dict[Path, Any]:
 def _untyped(wanted: Contents, container: Any) -> dict[Path, Any]:
     """Return the arrays of containers without types by their path in the state; paths are all there is to tell them."""
     given = contents.plain(container)
+    _check_parameters(wanted, given)
     try:
-        pairs = paired("moments", given, "the state that init made", _paths(wanted))
+        pairs = paired("`moments`", given, "`state`, as init made it", _paths(wanted))
     except ValueError as error:
         raise ValueError(f"{error}{_why(wanted, given)}") from None
     return {path: given[other] for path, other in pairs.items()}
@@ -168,6 +179,31 @@ def _why(wanted: Contents, given: Mapping[Path, Any]) -> str:
                 "another chain. Fill the state of the optimizer that wrote it, and move that with checkpoint.adapt."
             )
     return " Fill the state of the optimizer that wrote it, and move that with checkpoint.adapt."
+
+
+def _check_parameters(wanted: Contents, given: Iterable[Path]) -> None:
+    """Refuse the state of another model: one with the same moments in the same places, for other parameters."""
+    here: dict[Path, list[str]] = {}  # from the place of a moment to its parameters
+    for item in wanted.items:
+        if item.field in names.NAMES:
+            here.setdefault(item.path[: len(item.path) - len(item.parameter)], []).append("/".join(item.parameter))
+    written = [tuple("/".join(path).split("/")) for path in given]
+    there = {place: ["/".join(path[len(place) :]) for path in written if path[: len(place)] == place] for place in here}
+    boxed = lambda paths: {path.removesuffix("/value") for path in paths}  # noqa: E731
+    differing = [place for place in here if boxed(here[place]) != boxed(there[place])]
+    if not differing or not all(there.values()) or len(differing) < len(here):
+        return
+    lists = {
+        "missing": [path for path in here[differing[0]] if path not in there[differing[0]]],
+        "unexpected": [path for path in there[differing[0]] if path not in here[differing[0]]],
+    }
+    found = "; ".join(f"{word}: {_checks.listed(paths)}" for word, paths in lists.items() if paths)
+    partly = set(here[differing[0]]) & set(there[differing[0]])
+    way = " For parameters that are new, checkpoint.adapt has `start`." if partly else ""
+    raise ValueError(
+        f"`moments` must be of the parameters of `state`, at {name_of(differing[0])}; {found}. It is the state of "
+        f"another model, or of other layers: make `state` with the parameters of that run.{way}"
+    )
 
 
 def _paths(described: Contents) -> list[Path]:
@@ -219,6 +255,28 @@ def _where(item: contents.Item, statistics: bool) -> str:
     if statistics and item.field != "count":
         return f"`{item.field}` at {name_of(item.parameter)}"
     return f"`moments` at {name_of(item.path)}"
+
+
+def _check_values(likes: Mapping[Path, contents.Item], arrays: Mapping[Path, Any]) -> None:
+    """Refuse moments from elsewhere that no run could go on with."""
+    for path, given in arrays.items():
+        field, where = likes[path].field, _where(likes[path], statistics=True)
+        if field not in names.NAMES:
+            continue
+        x = given if hasattr(given, "dtype") else np.asarray(given)
+        if x.dtype.kind in "OUS":
+            raise TypeError(f"{where} must be an array, got {_checks.shown(given)}.")
+        if x.dtype.kind in "iub" and x.dtype.itemsize > 1:
+            raise TypeError(f"{where} must be floating-point, got {x.dtype}. Cast it: x.astype(numpy.float32).")
+        if not jnp.issubdtype(x.dtype, jnp.inexact):
+            continue
+        on_device = isinstance(x, jax.Array) and x.sharding.memory_kind != "pinned_host"
+        x = x if on_device else np.asarray(x)
+        finite = bool((jnp if on_device else np).isfinite(x).all())
+        parts = (x.real, x.imag) if jnp.iscomplexobj(x) else (x,)
+        if not finite or (field in names.SECOND and any(bool((part < 0).any()) for part in parts)):
+            bad = f"a {'mean square' if field == 'nu' else field} below 0" if finite else "values that are not finite"
+            raise ValueError(f"{where} has {bad}: the run diverged, or the file is damaged.")
 
 
 def _check_codes(likes: Mapping[Path, contents.Item], arrays: Mapping[Path, Any]) -> None:

@@ -1,12 +1,15 @@
 """From the zip file of an agent of Stable-Baselines3."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import json
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from typing import IO, Any, NamedTuple
 
-from rmsprop_optax.checkpoint.converting import Convert, numpy_of
+from rmsprop_optax import _checks
+from rmsprop_optax.checkpoint.converting import Convert, check_convert, check_names, numpy_of
 from rmsprop_optax.checkpoint.torch import from_torch
 
 __all__ = ["Agent", "from_sb3"]
@@ -23,6 +26,7 @@ class Agent(NamedTuple):
     settings: dict[str, Any]  # its numbers under PyTorch's names, and `max_grad_norm` of the agent
 
 
+@_checks.keywords
 def from_sb3(
     path: str | os.PathLike[str] | IO[bytes],
     convert: Convert = None,
@@ -49,6 +53,7 @@ def from_sb3(
       `RMSpropTFLike`; `settings`, the optimizer's numbers under its own names, and the agent's `max_grad_norm`.
 
     Raises:
+      TypeError: `path` is not one, `convert` not a function, or `names` not a list of strings.
       ValueError: The file is not an agent's; its optimizer is not an RMSprop; and what :func:`from_torch` refuses.
       ImportError: PyTorch is not installed.
 
@@ -62,12 +67,20 @@ def from_sb3(
       stable-baselines3 2.9.2, stable_baselines3/common/save_util.py (data_to_json, save_to_zip_file) and
       stable_baselines3/a2c/a2c.py, lines 126-128.
     """
+    check_convert(convert)
+    check_names(names)
+    if not isinstance(path, str | os.PathLike) and not hasattr(path, "seek"):
+        raise TypeError(f"`path` must be the path of a file or an open file, got {_checks.shown(path)}.")
+    if (hasattr(path, "seek") or os.path.isfile(path)) and not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"`path` must be the zip file that `agent.save` wrote, got {_checks.shown(path)}, which is not a zip file."
+        )
     with zipfile.ZipFile(path) as file:
         missing = [part for part in ("data", "policy.pth", "policy.optimizer.pth") if part not in file.namelist()]
         if missing:
             raise ValueError(
-                f"The file has no {', '.join(missing)}; found {', '.join(file.namelist()[:5])}. An agent with "
-                "several optimizers has a part for each: read that with torch.load, and pass it to from_torch."
+                f"The file at `path` has no {', '.join(missing)}; found {_checks.listed(file.namelist())}. An agent "
+                "with several optimizers has a part for each: read that with torch.load, and pass it to from_torch."
             )
         data = json.loads(file.read("data"))
         framework = _framework(data)

@@ -1,13 +1,16 @@
 """From the checkpoint of TensorFlow 1's RMSPropOptimizer."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import optax
 
+from rmsprop_optax import _checks
 from rmsprop_optax.checkpoint import hyperparameters
-from rmsprop_optax.checkpoint.converting import Convert, numpy_of
+from rmsprop_optax.checkpoint.converting import Convert, check_convert, numpy_of
 from rmsprop_optax.checkpoint.filling import whole
 from rmsprop_optax.checkpoint.statistics import in_our_terms
 
@@ -17,6 +20,7 @@ _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # the end of a key in an object-based ch
 _SLOTS = {"nu": "rms", "mu": "mg", "trace": "momentum"}  # their names there
 
 
+@_checks.keywords
 def from_tf1(
     variables: Mapping[str, Any],
     convert: Convert = None,
@@ -66,10 +70,14 @@ def from_tf1(
     References:
       TensorFlow 2.21.0, tensorflow/python/training/rmsprop.py, lines 166-183 (the slots), and slot_creator.py.
     """
-    if not isinstance(variables, Mapping):
+    check_convert(convert)
+    for argument, value in (("name", name), ("global_step", global_step)):
+        if not isinstance(value, str):
+            raise TypeError(f"`{argument}` must be a string, got {_checks.shown(value)}.")
+    if not isinstance(variables, Mapping) or not all(isinstance(key, str) for key in variables):
         raise TypeError(
-            f"`variables` must be a mapping from names to arrays, got {type(variables).__name__}. Read a checkpoint "
-            "with tf.train.load_checkpoint."
+            f"`variables` must be a mapping from names to arrays, got {_checks.shown(variables)}. Read a "
+            "checkpoint with tf.train.load_checkpoint."
         )
     if any(key.endswith(_VALUE) for key in variables):
         slots, count = _slots_of_objects(variables), _count_of_objects(variables, global_step)
@@ -81,7 +89,8 @@ def from_tf1(
         fields = ("nu", "mu", "trace") if any(f"{name}_2" in found for found in slots.values()) else ("nu", "trace")
         foreign = {field: name + suffix for field, suffix in zip(fields, ("", "_1", "_2"), strict=False)}
         _check_slots(slots, [*foreign.values()])
-        count = whole(numpy_of(variables[global_step])) if global_step in variables else None
+        step = variables.get(global_step)
+        count = None if step is None else whole(numpy_of(step), f"`variables` at {global_step}")
     if tx is not None:
         legacy = hyperparameters.framework_of(tx) == "tf_keras_legacy"
         hyperparameters.compare(
@@ -118,7 +127,7 @@ def _slots_of_objects(variables: Mapping[str, Any]) -> dict[str, dict[str, Any]]
 
 def _count_of_objects(variables: Mapping[str, Any], global_step: str) -> int | None:
     counts = [key for key in variables if key == f"{global_step}{_VALUE}" or key.endswith(f"/iter{_VALUE}")]
-    return whole(numpy_of(variables[counts[0]])) if len(counts) == 1 else None
+    return whole(numpy_of(variables[counts[0]]), f"`variables` at {counts[0]}") if len(counts) == 1 else None
 
 
 def _slots(variables: Mapping[str, Any], name: str) -> dict[str, dict[str, Any]]:

@@ -1,14 +1,17 @@
 """From the `state_dict` of torch.optim.RMSprop, timm's RMSpropTF and Stable-Baselines3's RMSpropTFLike, and back."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import optax
 
+from rmsprop_optax import _checks
 from rmsprop_optax.checkpoint import contents, hyperparameters
 from rmsprop_optax.checkpoint.contents import Contents, agreed, joined
-from rmsprop_optax.checkpoint.converting import Convert, numpy_of, reverted
+from rmsprop_optax.checkpoint.converting import Convert, check_convert, check_names, numpy_of, reverted
 from rmsprop_optax.checkpoint.filling import no_codes, whole
 from rmsprop_optax.checkpoint.statistics import in_our_terms
 from rmsprop_optax.checkpoint.torch_groups import compare_groups
@@ -22,6 +25,7 @@ _THEIRS = ROWS["torch"].state  # nu: square_avg, mu: grad_avg, trace: momentum_b
 _FAMILY = tuple(name for name, row in ROWS.items() if row.state == ROWS["torch"].state)
 
 
+@_checks.keywords
 def from_torch(
     state_dict: Mapping[str, Any],
     convert: Convert = None,
@@ -81,6 +85,8 @@ def from_torch(
       PyTorch 2.13.0, torch/optim/rmsprop.py, lines 106-142 (the state); timm 1.0.31, timm/optim/rmsprop_tf.py, lines
       136-150; stable-baselines3 2.9.2, stable_baselines3/common/sb2_compat/rmsprop_tf_like.py, lines 88-135.
     """
+    check_convert(convert)
+    check_names(names)
     found = layout(state_dict)
     groups, entries = found.groups, found.entries
     name_of = _by_name(found, names, "names") if isinstance(names, Mapping) else named(found, names)
@@ -97,7 +103,7 @@ def from_torch(
     }
     if isinstance(names, Mapping):
         _check_shapes("names", names, arrays["nu"])
-    count = max(whole(numpy_of(entries[key]["step"])) for key in name_of)
+    count = max(whole(numpy_of(entries[key]["step"]), f"`step` of {name}") for key, name in name_of.items())
 
     framework = _framework(framework, groups, tx)
     inside = _inside(groups, ROWS[framework].variant.lr_in_momentum)
@@ -106,6 +112,7 @@ def from_torch(
     return in_our_terms(arrays, _THEIRS, convert, lr_in_momentum=inside, count=count)
 
 
+@_checks.keywords
 def to_torch(
     state: Any,
     state_dict: Mapping[str, Any],
@@ -151,9 +158,15 @@ def to_torch(
     References:
       PyTorch 2.13.0, torch/optim/rmsprop.py, lines 106-142, and torch/optim/optimizer.py, load_state_dict.
     """
+    check_convert(convert)
+    if as_tensor is not None and not callable(as_tensor):
+        raise TypeError(f"`as_tensor` must be a function such as torch.as_tensor, got {_checks.shown(as_tensor)}.")
+    _check_weights(weights)
+    if count is not None and np.shape(whole(count)):
+        raise ValueError(f"`count` must be one whole number, got {_checks.shown(count)}.")
     theirs = layout(state_dict)
     name_of = _names_of_weights(theirs, weights)
-    found = contents.describe_rmsprop(state, of_optax=False)
+    found = contents.describe_rmsprop("`state`", state, of_optax=False)
     no_codes("`state`", found)
     step: Any = agreed(found.counts) if found.counts else count
     if step is None:
@@ -174,6 +187,17 @@ def to_torch(
         for key, name in name_of.items()
     }
     return written(theirs, entries)
+
+
+def _check_weights(weights: Any) -> None:
+    if not isinstance(weights, Mapping):
+        raise TypeError(
+            f"`weights` must be a dictionary from names to weights, got {_checks.shown(weights)}. Pass "
+            "dict(model.named_parameters())."
+        )
+    for name, weight in weights.items():
+        if not hasattr(weight, "shape"):
+            raise TypeError(f"`weights` at {name} must be an array or a tensor, got {_checks.shown(weight)}.")
 
 
 def _for_groups(groups: list[dict[str, Any]], found: Contents) -> dict[str, dict[str, Any]]:
@@ -273,6 +297,6 @@ def _framework(framework: str | None, groups: list[Any], tx: Any) -> str:
     if framework is None:
         dialect = hyperparameters.framework_of(tx[0] if type(tx) in (list, tuple) and tx else tx)
         framework = dialect if dialect in _FAMILY else "timm" if "lr_in_momentum" in groups[0] else "torch"
-    if framework not in _FAMILY:
-        raise ValueError(f"`framework` must be one of {', '.join(_FAMILY)}, got {framework!r}.")
+    if not isinstance(framework, str) or framework not in _FAMILY:
+        raise ValueError(f"`framework` must be one of {', '.join(_FAMILY)}, got {_checks.shown(framework)}.")
     return framework

@@ -4,6 +4,8 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from rmsprop_optax import _checks
+
 __all__ = ["Layout", "layout", "named", "written"]
 
 _PREFIXES = ("state.", "param_groups.")
@@ -36,7 +38,7 @@ def layout(state_dict: Any) -> Layout:
             f"{', '.join(map(str, list(state_dict)[:5])) or 'nothing'}. A training checkpoint often has it under "
             "`optimizer`; the model's own has no statistics."
         )
-    groups = list(state_dict["param_groups"])
+    groups = _groups(state_dict)
     keys = [key for group in groups for key in group.get("params", ())]
     if not groups or not all("params" in group for group in groups) or len(set(keys)) != len(keys):
         raise ValueError("`state_dict` has param_groups without `params`, or a parameter twice: the file is not whole.")
@@ -48,6 +50,31 @@ def layout(state_dict: Any) -> Layout:
         if len(recorded) != sum(len(earlier["params"]) for earlier in groups[: i + 1]):
             raise ValueError(f"`param_groups[{i}]` must have a name in `param_names` for each of `params`.")
     return Layout(groups, {int(key): entry for key, entry in state_dict["state"].items()}, keys, recorded, flat)
+
+
+def _groups(state_dict: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the `param_groups`, or refuse a `state_dict` that is not built as PyTorch builds it."""
+    groups, state = state_dict["param_groups"], state_dict["state"]
+    if not isinstance(groups, list | tuple) or not all(isinstance(group, Mapping) for group in groups):
+        raise TypeError(f"`state_dict` must have a list of dictionaries as param_groups, got {_checks.shown(groups)}.")
+    if not isinstance(state, Mapping) or not all(isinstance(entry, Mapping) for entry in state.values()):
+        raise TypeError(
+            "`state_dict` must have a dictionary as state, from parameters to dictionaries of statistics, got "
+            f"{_checks.shown(state)}."
+        )
+    for i, group in enumerate(groups):
+        if "params" in group and not isinstance(group["params"], list | tuple):
+            raise TypeError(f"`param_groups[{i}]` must have a list as params, got {_checks.shown(group['params'])}.")
+        if not isinstance(group.get("momentum", 0), int | float):
+            shown = _checks.shown(group["momentum"])
+            raise TypeError(f"`param_groups[{i}]` must have a number as momentum, got {shown}.")
+    named = any(isinstance(key, str) for group in groups for key in group.get("params", ()))
+    wrong = [key for key in state if not named and not str(key).isdecimal()]
+    if wrong:
+        raise ValueError(
+            f"`state_dict` numbers its parameters in param_groups, and state has {_checks.listed([*map(str, wrong)])}."
+        )
+    return list(groups)
 
 
 def named(found: Layout, names: Sequence[str] | Mapping[str, Any] | None, argument: str = "names") -> dict[Any, Any]:
@@ -97,7 +124,7 @@ def _unwrapped(state_dict: Any) -> Mapping[str, Any]:
         state_dict = state_dict[0]
     if not isinstance(state_dict, Mapping):
         raise TypeError(
-            f"`state_dict` must be a mapping, got {type(state_dict).__name__}. Read a file with torch.load(path, "
+            f"`state_dict` must be a mapping, got {_checks.shown(state_dict)}. Read a file with torch.load(path, "
             'weights_only=True, map_location="cpu").'
         )
     return state_dict

@@ -27,3 +27,7 @@ __all__ = [
     "recompress",
     "with_master_weights",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -6,6 +6,8 @@ low-discrepancy sequence in time, whose start is hashed from the element's numbe
 than random bits, and cheaper. All of it is integer arithmetic on the bits of float32, the same on every device.
 """
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import dataclasses
 import math
 from typing import Any, Protocol, runtime_checkable
@@ -13,6 +15,8 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from rmsprop_optax import _checks
 
 __all__ = ["BFloat16", "Codec", "RmsByte", "SignedByte", "dither", "truncate"]
 
@@ -56,6 +60,7 @@ class Codec(Protocol):
         ...
 
 
+@_checks.init
 @dataclasses.dataclass(frozen=True)
 class RmsByte:
     r"""Keep a mean square in one byte: the byte is a logarithm of its root, without blocks and without scales.
@@ -99,7 +104,8 @@ class RmsByte:
         pair = self.window
         if not (isinstance(pair, tuple) and len(pair) == 2 and all(type(end) is int for end in pair)):
             raise TypeError(
-                f"`window` must be two integers, the exponents of its ends, such as (-28, 0), got {pair!r}."
+                f"`window` must be two integers, the exponents of its ends, such as (-28, 0), got "
+                f"{_checks.shown(pair)}."
             )
         octaves = pair[1] - pair[0]
         if not 24 <= octaves <= 31:
@@ -121,8 +127,10 @@ class RmsByte:
         """The bits of the window's lower end as a float32."""
         return (127 + self.window[0]) << 23
 
+    @_checks.keywords
     def encode(self, x: jax.Array, bits: jax.Array) -> jax.Array:
         """Return the codes of a mean square, float32 and at least 0, given dither bits of its shape, uint32."""
+        _check_encoded(x, bits)
         r = jnp.sqrt(x)
         # Fixed point, a code being 2^20. A root wrong by 3 units in its last place still meets its grid point.
         z = ((_bits_of(r) + 4) & ~7) - self._origin
@@ -134,8 +142,10 @@ class RmsByte:
         up = (bits >> 12).astype(jnp.int32)
         return jnp.where(r > 0, jnp.clip((z + up) >> 20, 0, 254) + 1, 0).astype(self.dtype)
 
+    @_checks.keywords
     def decode(self, codes: jax.Array) -> jax.Array:
         """Return the mean square that codes stand for, in float32."""
+        _check("codes", codes, self.dtype)
         z = (codes.astype(jnp.int32) - (1 + self._below)) << 20
         width = (self.window[1] - self.window[0]) << 23
         z = jnp.clip(z, 0, width) + (jnp.minimum(z, 0) << 3) + (jnp.maximum(z - width, 0) << 3)
@@ -143,6 +153,7 @@ class RmsByte:
         return jnp.where(codes == 0, 0.0, r * r)
 
 
+@_checks.init
 @dataclasses.dataclass(frozen=True)
 class SignedByte:
     r"""Keep a momentum or a mean in one signed byte: equal steps near 0, relative ones further out.
@@ -183,9 +194,10 @@ class SignedByte:
     scale_free = False
 
     def __post_init__(self):
-        if self.relative_to not in (None, "nu"):
+        if self.relative_to is not None and not (isinstance(self.relative_to, str) and self.relative_to == "nu"):
             raise ValueError(
-                f'`relative_to` must be None or "nu", the second moment beside it, got {self.relative_to!r}.'
+                '`relative_to` must be None or "nu", the second moment beside it, got '
+                f"{_checks.shown(self.relative_to)}."
             )
         if self.unit is None and self.relative_to is None:
             raise ValueError(
@@ -193,20 +205,24 @@ class SignedByte:
                 'lr_in_momentum=False. For mu pass relative_to="nu".'
             )
         if isinstance(self.unit, bool) or not isinstance(self.unit, int | float | np.integer | np.floating | None):
-            raise TypeError(f"`unit` must be a number within 2^-100 and 2^100, got {self.unit!r}.")
+            raise TypeError(f"`unit` must be a number within 2^-100 and 2^100, got {_checks.shown(self.unit)}.")
         if self.unit is not None and not 2.0**-100 <= self.unit <= 2.0**100:
             raise ValueError(f"`unit` must be a number within 2^-100 and 2^100, got {self.unit!r}.")
 
+    @_checks.keywords
     def encode(self, x: jax.Array, bits: jax.Array) -> jax.Array:
         """Return the codes of a moment, float32, given dither bits of its shape, uint32."""
+        _check_encoded(x, bits)
         # Fixed point, a code being 2^19. A value wrong by 3 units in its last place still meets its grid point.
         z = ((_bits_of(jnp.abs(x) * (1 / self._scale) + 0.25) + 4) & ~7) - _QUARTER
         code = jnp.minimum((z + (bits >> 13).astype(jnp.int32)) >> 19, 128)
         signed = jnp.where(x > 0, jnp.minimum(code, 127), jnp.where(x < 0, -code, 0))
         return signed.astype(self.dtype)
 
+    @_checks.keywords
     def decode(self, codes: jax.Array) -> jax.Array:
         """Return the moment that codes stand for, in float32."""
+        _check("codes", codes, self.dtype)
         codes = codes.astype(jnp.int32)
         magnitude = (_float_of((jnp.abs(codes) << 19) + _QUARTER) - 0.25) * self._scale
         return jnp.where(codes < 0, -magnitude, magnitude)
@@ -216,6 +232,7 @@ class SignedByte:
         return 1.0 if self.unit is None else 2.0 ** round(math.log2(self.unit))
 
 
+@_checks.init
 @dataclasses.dataclass(frozen=True)
 class BFloat16:
     """Keep any moment in bfloat16, rounded up or down by the dither: two bytes, with a twentieth of the byte's noise.
@@ -235,12 +252,16 @@ class BFloat16:
     scale_free = True
     relative_to = None
 
+    @_checks.keywords
     def encode(self, x: jax.Array, bits: jax.Array) -> jax.Array:
         """Return a moment, float32, in bfloat16, given dither bits of its shape, uint32."""
+        _check_encoded(x, bits)
         return truncate(x, 16, bits).astype(self.dtype)
 
+    @_checks.keywords
     def decode(self, codes: jax.Array) -> jax.Array:
         """Return a moment in float32."""
+        _check("codes", codes, self.dtype)
         return codes.astype(jnp.float32)
 
 
@@ -301,6 +322,19 @@ def _mix(x: jax.Array) -> jax.Array:
     x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
     x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
     return x ^ (x >> 16)
+
+
+def _check_encoded(x: Any, bits: Any) -> None:
+    """Refuse what is not a moment in float32 with dither bits of its shape."""
+    _check("x", x, jnp.float32)
+    _check("bits", bits, jnp.uint32)
+    if bits.shape != () and bits.shape != x.shape:
+        raise ValueError(f"`bits` must have the shape of `x`, {x.shape}, or be a scalar, got shape {bits.shape}.")
+
+
+def _check(name: str, x: Any, dtype: Any) -> None:
+    if not isinstance(x, jax.Array | np.ndarray | np.generic) or x.dtype != dtype:
+        raise TypeError(f"`{name}` must be an array of {jnp.dtype(dtype)}, got {_checks.shown(x)}.")
 
 
 def _bits_of(x: jax.Array) -> jax.Array:

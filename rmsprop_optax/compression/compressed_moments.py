@@ -4,6 +4,8 @@ The transformation computes in float32 as ever and never learns of the codes. Mo
 they sit in a chain, and keep the shapes and shardings of the parameters.
 """
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import contextlib
 import dataclasses
 import functools
@@ -103,14 +105,20 @@ def compressed(
     codecs = _codecs(nu=nu, variance=variance, mu=mu, trace=trace)
 
     def init_fn(params):
+        _checks.arrays("params", params)
+        if params is None:
+            raise ValueError("`params` must be a tree of arrays, got None: there are no moments to keep in codes.")
         dither_count = moments.counter(params)
         inner_state = _beside(_encoded(inner.init(params), codecs, dither_count), params)
         return CompressedState(dither_count, inner_state, moments.counter(params, _checksum(codecs), jnp.uint32))
 
     def update_fn(updates, state, params=None, **extra_args):
         if not isinstance(state, CompressedState):
+            _checks.state("`state`", state)
             came = f"{type(state).__module__}.{type(state).__name__}"
             raise TypeError(f"`state` must be the CompressedState that init made, got {came}.")
+        _checks.arrays("updates", updates, shapes=False)
+        _checks.arrays("params", params)
         updates, new = inner.update(updates, _decoded(state.inner_state, codecs), params, **extra_args)
         dither_count = optax.safe_increment(state.dither_count)
         inner_state = _encoded(new, codecs, dither_count, before=state.inner_state)
@@ -119,6 +127,7 @@ def compressed(
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
+@_checks.keywords
 def decompress(
     state: optax.OptState,
     *,
@@ -162,6 +171,7 @@ def decompress(
     return _map_compressed(decoded, state)
 
 
+@_checks.keywords
 def recompress(
     state: optax.OptState,
     *,
@@ -238,7 +248,9 @@ def _check_codec(name: str, codec: Any) -> None:
     lacking = [member for member in _MEMBERS if not hasattr(codec, member)]
     if isinstance(codec, type) or lacking:
         hint = "" if isinstance(codec, type) or len(lacking) == len(_MEMBERS) else f" It lacks {_listed(lacking)}."
-        raise TypeError(f"`{name}` must be a codec, such as compression.BFloat16(), or None, got {codec!r}.{hint}")
+        raise TypeError(
+            f"`{name}` must be a codec, such as compression.BFloat16(), or None, got {_checks.shown(codec)}.{hint}"
+        )
     if codec.relative_to not in (None, "nu"):
         raise ValueError(
             f'`{name}` is kept relative to {codec.relative_to!r}; `relative_to` must be None or "nu", the second '
@@ -380,9 +392,7 @@ def _map_compressed(function: Any, state: Any) -> Any:
     treedef: Any
     nodes, treedef = jax.tree.flatten(state, is_leaf=_is_compressed)
     if not any(map(_is_compressed, nodes)):
-        raise ValueError(
-            "`state` must hold a CompressedState, the state of a compressed transformation; it holds none."
-        )
+        raise ValueError("`state` must hold a CompressedState, as the init of `compressed` makes it; it holds none.")
     return treedef.unflatten(function(node) if _is_compressed(node) else node for node in nodes)
 
 

@@ -4,6 +4,8 @@ A float32 weight is its bfloat16 and a low half, added as integers. The transfor
 bfloat16, and `optax.apply_updates` lands exactly on the next one.
 """
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import contextlib
 import functools
 from typing import Any, NamedTuple
@@ -124,8 +126,8 @@ def with_master_weights(
       Zamirai et al., `Revisiting bfloat16 training <https://arxiv.org/abs/2010.06192>`_.
     """
     _checks.transformation("tx", tx)
-    if low_bits not in _STATES or isinstance(low_bits, bool):
-        raise ValueError(f"`low_bits` must be 16, 8 or 0, got {low_bits!r}.")
+    if not isinstance(low_bits, int | np.integer) or isinstance(low_bits, bool) or low_bits not in _STATES:
+        raise ValueError(f"`low_bits` must be 16, 8 or 0, got {_checks.shown(low_bits)}.")
     inner = optax.with_extra_args_support(tx)
 
     def init_fn(params):
@@ -140,6 +142,7 @@ def with_master_weights(
     def update_fn(updates, state, params=None, **extra_args):
         low = _check_state(state, params, low_bits)
         _checks.like("updates", updates, "params", params)
+        _checks.arrays("updates", updates, shapes=False)
         treedef: Any  # jaxlib's stub of it has no methods
         leaves, treedef = jax.tree.flatten(params)
         grads = treedef.flatten_up_to(updates)
@@ -159,6 +162,7 @@ def with_master_weights(
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
+@_checks.keywords
 def export_weights(params: optax.Params, state: optax.OptState) -> optax.Params:
     """Return the float32 weights behind bfloat16 parameters, to evaluate or to save them.
 
@@ -187,6 +191,7 @@ def export_weights(params: optax.Params, state: optax.OptState) -> optax.Params:
     return treedef.unflatten([_join(p, half) for p, half in zip(leaves, low, strict=True)])
 
 
+@_checks.keywords
 def import_weights(
     weights: optax.Params, params: optax.Params, state: optax.OptState
 ) -> tuple[optax.Params, optax.OptState]:
@@ -216,6 +221,7 @@ def import_weights(
     found = _find(state)
     low = _check_state(found, params)
     _checks.like("weights", weights, "params", params)
+    _check_weights(weights, params)
     treedef: Any
     leaves, treedef = jax.tree.flatten(params)
     new = treedef.flatten_up_to(weights)
@@ -301,7 +307,24 @@ def _as_integer(x):
     return jax.lax.bitcast_convert_type(x, jnp.int32)
 
 
+def _check_weights(weights, params):
+    """Refuse weights that can't become parameters."""
+    _checks.arrays("weights", weights, shapes=False)
+    _checks.inexact("weights", weights)
+    _checks.same_kind("weights", weights, params)
+    _check_none("weights", weights, params)
+
+
+def _check_none(name, tree, reference):
+    """Refuse None in the place of an array."""
+    there = {path for path, _ in jax.tree_util.tree_leaves_with_path(reference)}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: leaf is None):
+        if leaf is None and path in there:
+            raise ValueError(f"`{name}` at {_checks.leaf_name(path)} must be an array, got None.")
+
+
 def _find(state):
+    _checks.state("`state`", state)
     found = [node for node in jax.tree.leaves(state, is_leaf=_is_ours) if _is_ours(node)]
     if len(found) != 1:
         raise ValueError(f"`state` must hold one state of with_master_weights, got {len(found)}.")
@@ -313,6 +336,7 @@ def _is_ours(node):
 
 
 def _check_params(params):
+    _checks.arrays("params", params)
     _checks.inexact("params", params)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if jnp.result_type(leaf) == jnp.float16:
@@ -324,6 +348,7 @@ def _check_params(params):
 def _check_state(state, params, low_bits=None):
     """Return the low halves in the order of the parameters, or refuse a state that does not fit."""
     if not _is_ours(state):
+        _checks.state("`state`", state)
         came = f"{type(state).__module__}.{type(state).__name__}"
         raise TypeError(f"`state` must be the {_STATES[low_bits].__name__} that init made, got {came}.")
     made_with = next(bits for bits, state_class in _STATES.items() if isinstance(state, state_class))
@@ -338,10 +363,9 @@ def _check_state(state, params, low_bits=None):
     treedef: Any = jax.tree.structure(params)
     if made_with == 0:
         return [None] * treedef.num_leaves
-    try:
-        halves = treedef.flatten_up_to(state.low)
-    except ValueError as error:
-        raise ValueError(f"`params` must have the structure of those that init saw. {error}") from None
+    _checks.like("params", params, "state.low", state.low)
+    _check_none("params", params, state.low)
+    halves = treedef.flatten_up_to(state.low)
     for (path, p), half in zip(jax.tree_util.tree_leaves_with_path(params), halves, strict=True):
         _check_half(_checks.leaf_name(path), p, half, _LOW[made_with])
     return halves

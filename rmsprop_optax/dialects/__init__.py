@@ -32,6 +32,7 @@ run.
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from rmsprop_optax import _checks
 from rmsprop_optax.alias import Variant
 from rmsprop_optax.dialects import (
     chainer,
@@ -88,37 +89,46 @@ __all__ = [
 
 # In the order of the tables of docs/dialects.md. A framework's key is the name of its file.
 ROWS: Mapping[str, Row] = MappingProxyType(
-    {
-        "torch": torch.ROW,
-        "timm": timm.ROW,
-        "sb3": sb3.ROW,
-        "pfrl": without_function.PFRL,
-        "bitsandbytes": without_function.BITSANDBYTES,
-        "fastai": without_function.FASTAI,
-        "tf1": tf1.ROW,
-        "tf_keras_legacy": tf_keras_legacy.ROW,
-        "keras": keras.ROW,
-        "keras_2_2": without_function.KERAS_2_2,
-        "optax": optax.ROW,
-        "sonnet": sonnet.ROW,
-        "paddle": paddle.ROW,
-        "mindspore": mindspore.ROW,
-        "mindspore_experimental": without_function.MINDSPORE_EXPERIMENTAL,
-        "mlx": mlx.ROW,
-        "chainer": chainer.ROW,
-        "graves": graves.ROW,
-        "hinton": hinton.ROW,
-        "mxnet": without_function.MXNET,
-        "mxnet_centered": without_function.MXNET_CENTERED,
-        "tfjs": without_function.TFJS,
-        "jax_rmsprop": without_function.JAX_RMSPROP,
-        "jax_rmsprop_momentum": without_function.JAX_RMSPROP_MOMENTUM,
-        "flax_optim": without_function.FLAX_OPTIM,
-        "trax": without_function.TRAX,
-        "autograd": without_function.AUTOGRAD,
-        "lasagne": without_function.LASAGNE,
-        "climin": without_function.CLIMIN,
-    }
+    _checks.Known(
+        "framework",
+        {
+            "torch": torch.ROW,
+            "timm": timm.ROW,
+            "sb3": sb3.ROW,
+            "pfrl": without_function.PFRL,
+            "bitsandbytes": without_function.BITSANDBYTES,
+            "fastai": without_function.FASTAI,
+            "tf1": tf1.ROW,
+            "tf_keras_legacy": tf_keras_legacy.ROW,
+            "keras": keras.ROW,
+            "keras_2_2": without_function.KERAS_2_2,
+            "optax": optax.ROW,
+            "sonnet": sonnet.ROW,
+            "paddle": paddle.ROW,
+            "mindspore": mindspore.ROW,
+            "mindspore_experimental": without_function.MINDSPORE_EXPERIMENTAL,
+            "mlx": mlx.ROW,
+            "chainer": chainer.ROW,
+            "graves": graves.ROW,
+            "hinton": hinton.ROW,
+            "mxnet": without_function.MXNET,
+            "mxnet_centered": without_function.MXNET_CENTERED,
+            "tfjs": without_function.TFJS,
+            "jax_rmsprop": without_function.JAX_RMSPROP,
+            "jax_rmsprop_momentum": without_function.JAX_RMSPROP_MOMENTUM,
+            "flax_optim": without_function.FLAX_OPTIM,
+            "trax": without_function.TRAX,
+            "autograd": without_function.AUTOGRAD,
+            "lasagne": without_function.LASAGNE,
+            "climin": without_function.CLIMIN,
+        },
+    )
 )
 
-VARIANTS: Mapping[str, Variant] = MappingProxyType({name: row.variant for name, row in ROWS.items()})
+VARIANTS: Mapping[str, Variant] = MappingProxyType(
+    _checks.Known("framework", {name: row.variant for name, row in ROWS.items()})
+)
+
+
+def __dir__() -> list[str]:
+    return __all__

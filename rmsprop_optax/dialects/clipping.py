@@ -29,6 +29,11 @@ def chain_in_float32(*links: optax.GradientTransformation) -> optax.GradientTran
 
     def update_fn(updates, state, params=None, **extra_args):
         _checks.inexact("updates", updates)
+        if not isinstance(state, tuple) or len(state) != len(links):
+            raise ValueError(
+                f"`state` must be the tuple of {len(links)} entries that init made, got {_checks.shown(state)}. Pass "
+                "what `init` or the last `update` returned."
+            )
         wide = jax.tree.map(lambda g: jnp.asarray(g, jnp.promote_types(jnp.result_type(g), jnp.float32)), updates)
         u, state = chain.update(wide, state, params, **extra_args)
         narrow = lambda g, x: x if g is None else saturate(x, jnp.result_type(g))  # noqa: E731

@@ -26,10 +26,12 @@ def refusing_complex(tx: optax.GradientTransformationExtraArgs, api: str) -> opt
                 )
 
     def init_fn(params):
+        _checks.parameters(params)
         refuse("params", params)
         return tx.init(params)
 
     def update_fn(updates, state, params=None, **extra_args):
+        _checks.inexact("updates", updates)
         refuse("updates", updates)
         return tx.update(updates, state, params, **extra_args)
 
@@ -45,6 +47,7 @@ def in_real_pairs(tx: optax.GradientTransformationExtraArgs) -> optax.GradientTr
     """
 
     def init_fn(params):
+        _checks.parameters(params)
         join = lambda moment, p: _join(moment) if _is_complex(p) else moment  # noqa: E731
         joined = lambda tree: jax.tree.map(join, tree, params)  # noqa: E731
         entries = tx.init(_split(params))
@@ -52,6 +55,7 @@ def in_real_pairs(tx: optax.GradientTransformationExtraArgs) -> optax.GradientTr
         return tuple(entry._replace(**trees) for entry, trees in zip(entries, named, strict=True))
 
     def update_fn(updates, state, params=None, **extra_args):
+        _checks.inexact("updates", updates)
         second = None
         for _, entry in moments.entries(state):  # none if it is another optimizer's: rmsprop refuses it
             if name := moments.second(entry):

@@ -8,6 +8,7 @@ from __future__ import annotations  # signatures in help() read as written here
 import jax
 import optax
 
+from rmsprop_optax import _checks
 from rmsprop_optax._value import value
 from rmsprop_optax.alias import Variant
 from rmsprop_optax.dialects._assembly import assemble
@@ -97,7 +98,8 @@ def paddle_rmsprop(
       177-190; its kernel: paddle/phi/kernels/impl/rmsprop_kernel_impl.h.
     """
     if grad_clip is not None and not isinstance(grad_clip, optax.GradientTransformation):
-        raise TypeError(f"`grad_clip` must be an optax transformation such as optax.clip(1.0), got {grad_clip!r}.")
+        came = _checks.shown(grad_clip)
+        raise TypeError(f"`grad_clip` must be an optax transformation such as optax.clip(1.0), got {came}.")
     return assemble(
         ROW,
         before=[] if grad_clip is None else [grad_clip],

@@ -9,3 +9,7 @@ from rmsprop_optax.recipes.agents import a3c, dqn, impala
 from rmsprop_optax.recipes.networks import char_rnn, efficientnet, inception_v3, mobilenet_v3, wgan
 
 __all__ = ["a3c", "char_rnn", "dqn", "efficientnet", "impala", "inception_v3", "mobilenet_v3", "wgan"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -18,6 +18,7 @@ __all__ = [
     "check_held_out",
     "check_progress",
     "check_threshold",
+    "mesh",
     "rate_dtype",
     "rates",
     "seeds",
@@ -41,8 +42,8 @@ def check_factory(make_tx: Any) -> None:
     way = "Pass a function of the rate alone, such as `lambda rate: recipes.impala(None, rate)`."
     try:
         first = next(iter(signature.bind(0.1).arguments))
-    except TypeError as error:
-        raise TypeError(f"`make_tx` must take a learning rate and nothing else, got {call}: {error}. {way}") from None
+    except TypeError:
+        raise TypeError(f"`make_tx` must take a learning rate and nothing else, got {call}. {way}") from None
     written_here = getattr(function, "__name__", "") == "<lambda>"  # to sweep another number is the user's to choose
     if first not in _RATES and not written_here and (first in _OTHERS or _RATES & signature.parameters.keys()):
         raise TypeError(
@@ -53,7 +54,7 @@ def check_factory(make_tx: Any) -> None:
 def check_function(name: str, function: Any, what: str) -> None:
     """Refuse what can't be called."""
     if not callable(function):
-        raise TypeError(f"`{name}` must be a function {what}, got {function!r}.")
+        raise TypeError(f"`{name}` must be a function {what}, got {_checks.shown(function)}.")
 
 
 def rates(learning_rates: Any) -> np.ndarray:
@@ -64,7 +65,7 @@ def rates(learning_rates: Any) -> np.ndarray:
         given = np.asarray(None)
     if not (jnp.issubdtype(given.dtype, jnp.floating) or jnp.issubdtype(given.dtype, jnp.integer)):
         raise TypeError(
-            f"`learning_rates` must be a sequence of numbers, got {learning_rates!r}. "
+            f"`learning_rates` must be a sequence of numbers, got {_checks.shown(learning_rates)}. "
             "Pass 2.0 ** numpy.arange(-12, 0, 0.5), say."
         )
     array = given.astype(float)
@@ -81,17 +82,27 @@ def seeds(seeds: Any) -> tuple[int, ...] | None:
     """Return each seed, or None if there are none."""
     if seeds is None:
         return None
-    listed = tuple(range(seeds)) if _is_integer(seeds) else tuple(seeds) if hasattr(seeds, "__iter__") else ()
+    listed = (
+        tuple(range(seeds))
+        if _is_integer(seeds)
+        else tuple(seeds)
+        if hasattr(seeds, "__iter__") and not isinstance(seeds, bytes)
+        else ()
+    )
     valid = all(_is_integer(seed) and 0 <= seed < 2**32 for seed in listed)
     if not listed or not valid or len(set(listed)) < len(listed):
-        raise ValueError(f"`seeds` must be a number from 1 or different integers in [0, 2**32), got {seeds!r}.")
+        raise ValueError(
+            f"`seeds` must be a number from 1 or different integers in [0, 2**32), got {_checks.shown(seeds)}."
+        )
     return tuple(int(seed) for seed in listed)
 
 
 def check_threshold(diverged_above: Any) -> None:
     """Refuse a multiple of the first loss that isn't above 1."""
-    expected = f"`diverged_above` must be a number in (1, inf], got {diverged_above!r}: it multiplies the first loss."
-    if np.ndim(diverged_above) or np.asarray(diverged_above).dtype.kind not in "fiu":
+    shown = _checks.shown(diverged_above)
+    expected = f"`diverged_above` must be a number in (1, inf], got {shown}: it multiplies the first loss."
+    scalar = isinstance(diverged_above, int | float) or getattr(diverged_above, "shape", None) == ()
+    if not scalar or np.asarray(diverged_above).dtype.kind not in "fiu":
         raise TypeError(expected)
     if not diverged_above > 1:
         raise ValueError(expected)
@@ -100,7 +111,9 @@ def check_threshold(diverged_above: Any) -> None:
 def check_progress(progress: Any) -> None:
     """Refuse what isn't a bool: the bar has no styles to choose from."""
     if not isinstance(progress, bool | np.bool_):
-        raise TypeError(f"`progress` must be True or False, got {progress!r}. True shows a bar, with tqdm.")
+        raise TypeError(
+            f"`progress` must be True or False, got {_checks.shown(progress)}. True shows a bar, with tqdm."
+        )
 
 
 def start(params: Any, seeds: tuple[int, ...] | None) -> tuple[Any, Any, Any]:
@@ -111,6 +124,7 @@ def start(params: Any, seeds: tuple[int, ...] | None) -> tuple[Any, Any, Any]:
             "`params` is a function of a key, and `seeds` is None. Pass seeds=3, say, or call it yourself."
         )
     tree = jax.eval_shape(params, jax.random.key(0)) if makes else params
+    _checks.arrays("params", tree, shapes=makes)
     _checks.inexact("params", tree)
     shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(np.shape(p), jnp.result_type(p)), tree)
     if not jax.tree.leaves(shapes):
@@ -127,7 +141,7 @@ def rate_dtype(shapes: Any) -> Any:
 def stacked(batches: Any, steps: Any) -> tuple[Any, int]:
     """Return the batches as arrays with the steps in front, and the number of steps."""
     if steps is not None and not (_is_integer(steps) and 1 <= steps < 2**31):
-        raise ValueError(f"`steps` must be an integer in [1, 2**31), got {steps!r}.")
+        raise ValueError(f"`steps` must be an integer in [1, 2**31), got {_checks.shown(steps)}.")
     one = jax.tree_util.all_leaves([batches])
     unread = hasattr(batches, "__next__") or (one and not hasattr(batches, "shape"))
     _check_kind(batches, unread)
@@ -155,7 +169,7 @@ def _check_kind(batches: Any, unread: bool) -> None:
     expected = "`batches` must be a tree of arrays, each with the steps in front, or an iterator of batches"
     if unread and (isinstance(batches, str | bytes) or not (hasattr(batches, "__iter__") or _is_sequence(batches))):
         way = " Call it: pass what it returns." if callable(batches) else ""
-        raise TypeError(f"{expected}, got {batches!r}.{way}")
+        raise TypeError(f"{expected}, got {_checks.shown(batches)}.{way}")
     if isinstance(batches, list) and _are_alike(batches):
         raise ValueError(
             f"{expected}, got a list of {len(batches)} alike, which could be either. If each is a batch, pass "
@@ -204,8 +218,8 @@ def at_once(at_once: Any, runs: int) -> int:
         return 1 if jax.default_backend() == "cpu" else runs
     if not (_is_integer(at_once) and 1 <= at_once <= runs):
         raise ValueError(
-            f"`at_once` must be an integer in [1, {runs}], one to all of the runs, got {at_once!r}. None chooses by "
-            "the backend."
+            f"`at_once` must be an integer in [1, {runs}], one to all of the runs, got "
+            f"{_checks.shown(at_once)}. None chooses by the backend."
         )
     return int(at_once)
 
@@ -217,6 +231,7 @@ def check_held_out(held_out: Any, batches: Any, evaluate: Any) -> None:
     """
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), batches)
     expected, got = _shapes(batch), _shapes(held_out)
+    _checks.arrays("held_out", held_out, shapes=False)
     way = f"Got shapes {got}; a batch has shapes {expected}, of which the number of examples may differ."
     if batches is not None and expected.keys() != got.keys():
         raise ValueError(f"`held_out` must have the structure of a batch. {way}")
@@ -238,3 +253,23 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 def _is_integer(x: Any) -> bool:
     return isinstance(x, int | np.integer) and not isinstance(x, bool)
+
+
+def mesh(devices: Any) -> jax.sharding.Mesh | None:
+    """Return a mesh of the devices that share the runs, or None for the default device; refuse what can't be one."""
+    if devices is None:
+        return None
+    expected = "`devices` must be a sequence of different devices of this process, such as jax.local_devices()"
+    listed = list(devices) if hasattr(devices, "__iter__") else [devices]
+    if not hasattr(devices, "__iter__") or not all(isinstance(device, jax.Device) for device in listed):
+        raise TypeError(f"{expected}, got {devices!r}.")
+    if not listed or len(set(listed)) < len(listed):
+        raise ValueError(f"{expected}, got {listed}.")
+    if len({device.platform for device in listed}) > 1:
+        raise ValueError(f"`devices` must be of one kind, which one program is compiled for, got {listed}.")
+    elsewhere = [device for device in listed if device.process_index != jax.process_index()]
+    if elsewhere:
+        raise ValueError(
+            f"{expected}, got {elsewhere}, of other processes. Call it in each process with its own rates."
+        )
+    return jax.sharding.Mesh(np.array(listed), ("runs",))

@@ -1,5 +1,7 @@
 """What came of each learning rate: which trains best, and up to which training is stable."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import dataclasses
 import math
 from typing import Any, NamedTuple
@@ -18,6 +20,7 @@ class Suggestion(NamedTuple):
     reason: str
 
 
+@_checks.init
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Sweep:
     """The losses of every run, and which learning rates trained well.
@@ -30,6 +33,10 @@ class Sweep:
         steps if only the held-out loss is not finite.
       held_out: The loss on the held-out batch after the last step; shape (rates,), or (rates, seeds), or None.
       seeds: The seeds, or None.
+
+    Raises:
+      ValueError: Arrays whose shapes do not fit together.
+      TypeError: A field that is not an array of numbers.
     """
 
     learning_rates: np.ndarray
@@ -37,6 +44,27 @@ class Sweep:
     diverged_at: np.ndarray
     held_out: np.ndarray | None = None
     seeds: tuple[int, ...] | None = None
+
+    def __post_init__(self):
+        listed = isinstance(self.seeds, tuple) and all(isinstance(seed, int) for seed in self.seeds)
+        runs = (len(self.seeds),) if self.seeds is not None and listed else ()
+        if self.seeds is not None and not listed:
+            raise TypeError(f"`seeds` must be a tuple of integers or None, got {_checks.shown(self.seeds)}.")
+        rates = _array_of("learning_rates", self.learning_rates, "(rates,)")
+        if rates.ndim != 1 or not (rates.size and (rates > 0).all() and (np.diff(rates) > 0).all()):
+            raise ValueError(
+                f"`learning_rates` must have shape (rates,), be positive and ascend, got {_checks.shown(rates)}."
+            )
+        losses = _array_of("losses", self.losses, "(rates, steps) or (rates, seeds, steps)")
+        shape = losses.shape[:-1]
+        fits = shape == (*rates.shape, *runs) if runs else shape[:1] == rates.shape and len(shape) < 3
+        if not fits or not losses.shape[-1]:
+            expected = ", ".join(map(str, (*rates.shape, *runs, "steps")))
+            raise ValueError(f"`losses` must have shape ({expected}), got {losses.shape}.")
+        for name in ("diverged_at", *(("held_out",) if self.held_out is not None else ())):
+            array = _array_of(name, getattr(self, name), "(rates,) or (rates, seeds)")
+            if array.shape != shape:
+                raise ValueError(f"`{name}` must have shape {shape}, as `losses` has it, got {array.shape}.")
 
     @property
     def diverged(self) -> np.ndarray:
@@ -178,6 +206,15 @@ class Sweep:
             end = f"diverged at step {at[at >= 0].min()}{count}" if (at >= 0).any() else f"{final.mean():.4g}"
             lines.append(f"{rate:>13.4g}  {end:>10}  {', '.join(marks)}".rstrip())
         return "\n".join(lines)
+
+
+def _array_of(name: str, array: Any, shape: str) -> np.ndarray:
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
+        raise TypeError(
+            f"`{name}` must be a NumPy array of numbers of shape {shape}, got {_checks.shown(array)}. "
+            "`sweep.learning_rates` makes a Sweep."
+        )
+    return array
 
 
 def gather(rates: Any, seeds: Any, losses: Any, diverged_at: Any, held_out: Any) -> Sweep:

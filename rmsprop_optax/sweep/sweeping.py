@@ -1,5 +1,7 @@
 """Train once with each learning rate, all rates and seeds in one compiled program."""
 
+from __future__ import annotations  # signatures in help() read as written here
+
 import contextlib
 import functools
 import itertools
@@ -10,13 +12,16 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from rmsprop_optax import _checks
 from rmsprop_optax.sweep import arguments, runs
 from rmsprop_optax.sweep.result import Sweep, gather
 
 __all__ = ["learning_rates"]
 
 
+@_checks.keywords
 def learning_rates(
     make_tx: Callable[[Any], optax.GradientTransformation],
     loss_fn: Callable[[Any, Any], Any],
@@ -29,6 +34,7 @@ def learning_rates(
     seeds: int | Sequence[int] | None = None,
     diverged_above: float = 100.0,
     at_once: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
     progress: bool = False,
 ) -> Sweep:
     r"""Train once with each learning rate, all in one compiled program.
@@ -57,7 +63,7 @@ def learning_rates(
         over batches; the first `steps` of them are read into memory. Indices into a data set make small batches. For a
         list of batches pass `iter(batches)`. None if the loss needs no data.
       learning_rates: Shape (rates,), positive, ascending. Space them by a constant factor:
-        `2.0 ** numpy.arange(-12, 0, 0.5)`.
+        `2.0 ** numpy.arange(-12, 0, 0.5)`. The host reads them, so where an array is does not matter.
       steps: How many steps to train; None for all of `batches`. Required for an iterator and without data.
       held_out: A batch on which to evaluate the trained parameters, of any number of examples; runs are then compared
         by their loss on it. None compares them by their training loss.
@@ -67,7 +73,12 @@ def learning_rates(
       diverged_above: In (1, inf]: a run whose loss exceeds this multiple of its first loss has diverged. RMSprop
         without bias correction can recover from 50 times the first loss.
       at_once: How many runs advance together, under `jax.vmap`, in [1, rates * seeds]. None chooses by the default
-        backend: 1 on a CPU, all elsewhere. Memory grows with it.
+        backend: 1 on a CPU, all elsewhere. Memory grows with it. With `devices`, how many on each of them, at most its
+        share.
+      devices: The devices to train on, of this process, such as `jax.local_devices()`: each trains `at_once` runs at a
+        time, any number of runs in all. The losses are to the bit those of one device with the same `at_once`. Each
+        device gets a copy of `params`, `batches` and `held_out`; arrays that functions close over must not be committed
+        to others. None trains on the default device, or where the arguments are.
       progress: Whether to show a progress bar, with tqdm. It doesn't change the program.
 
     Returns:
@@ -76,7 +87,7 @@ def learning_rates(
     Raises:
       ValueError: Rates that are empty, not ascending or not positive; a loss that is not a scalar; batches that run
         out, differ in shape or could be a tree as well as a list; a `held_out` that is not like a batch; `steps`,
-        `seeds`, `diverged_above` or `at_once` out of range.
+        `seeds`, `diverged_above` or `at_once` out of range; no devices, equal ones, or those of another process.
       TypeError: `make_tx` is not such a function, or its first argument is not the learning rate; a loss or parameters
         that are not floating-point; arguments of another type.
 
@@ -108,32 +119,52 @@ def learning_rates(
     dtype = arguments.rate_dtype(shapes)
     batches, steps = arguments.stacked(batches, steps)
     pairs = [(rate, seed) for rate in rates for seed in seeds or (0,)]
-    at_once = arguments.at_once(at_once, len(pairs))
+    mesh = arguments.mesh(devices)
+    share = len(pairs) if mesh is None else math.ceil(len(pairs) / mesh.size)
+    at_once = 1 if at_once is None and _are_cpus(mesh) else arguments.at_once(at_once, share)
     if held_out is not None:
         several = jax.tree.map(lambda p: jax.ShapeDtypeStruct((at_once, *p.shape), p.dtype), shapes)
-        evaluate = functools.partial(runs.losses_on.eval_shape, loss_fn, several)
+        evaluate = functools.partial(runs.losses_on.eval_shape, None, loss_fn, several)
         arguments.check_held_out(held_out, batches, evaluate)
-    groups = [pairs[i : i + at_once] for i in range(0, len(pairs), at_once)]
+    width = at_once if mesh is None else at_once * mesh.size
+    groups = [pairs[i : i + width] for i in range(0, len(pairs), width)]
     parts = min(steps, math.ceil(50 / len(groups))) if progress else 1  # of a group, between two ticks of the bar
     stops = [round(steps * part / parts) for part in range(parts + 1)]
     shuffled = seeds is not None and bool(jax.tree.leaves(batches))
 
     columns: list[Any] = []
-    with _bar(progress, len(pairs) * steps) as tick:
+    with _bar(progress, len(pairs) * steps) as tick, _within(mesh):
+        params, batches, held_out = _on_all(mesh, (params, batches, held_out))
         for group in groups:
-            rate, seed = zip(*group, *[group[-1]] * (at_once - len(group)), strict=True)  # one shape, so one program
+            rate, seed = zip(*group, *[group[-1]] * (width - len(group)), strict=True)  # one shape, so one program
             numbers = np.array(rate, dtype), np.array(seed, np.uint32)
-            now = runs.start(make_tx, make_params, steps, shuffled, *numbers, params, batches)
+            now = runs.start(mesh, make_tx, make_params, steps, shuffled, *numbers, params, batches)
             for before, stop in itertools.pairwise(stops):
-                now = runs.train_until(make_tx, loss_fn, now, batches, stop, diverged_above)
+                now = runs.train_until(mesh, make_tx, loss_fn, now, batches, stop, diverged_above)
                 tick(now.step, len(group) * (stop - before))
-            tested = None if held_out is None else runs.losses_on(loss_fn, now.params, held_out)
+            tested = None if held_out is None else runs.losses_on(mesh, loss_fn, now.params, held_out)
             columns.append((now.losses, now.diverged_at, tested))
             columns[-2:-1] = jax.device_get(columns[-2:-1])  # while this group runs
     losses, diverged_at, tested = (
         None if c[0] is None else np.concatenate(c)[: len(pairs)] for c in zip(*jax.device_get(columns), strict=True)
     )
     return gather(rates, seeds, losses, diverged_at, tested)
+
+
+def _are_cpus(mesh: Mesh | None) -> bool:
+    return mesh is not None and mesh.devices.flat[0].platform == "cpu"
+
+
+def _within(mesh: Mesh | None) -> Any:
+    """Return a context with this mesh in place of one that is set around the sweep: `jax.shard_map` takes no other."""
+    if mesh is None:
+        return contextlib.nullcontext()
+    return (getattr(jax, "set_mesh", None) or jax.sharding.use_mesh)(mesh)  # type: ignore[attr-defined] # before jax 0.8
+
+
+def _on_all(mesh: Mesh | None, tree: Any) -> Any:
+    """Return arrays with a copy on each device of a mesh."""
+    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 @contextlib.contextmanager

@@ -189,7 +189,6 @@ def table_of_results():
 def table_of_models():
     """Return rows of Markdown: bytes a parameter, and GiB of parameters and state for each model."""
     import jax
-    import optax
 
     lines = ["| | bytes a parameter | " + " | ".join(f"{name}, GiB" for name in MODELS) + " |"]
     lines.append("|---|---|" + "---|" * len(MODELS))
@@ -198,7 +197,8 @@ def table_of_models():
         for model in MODELS.values():
             params = parameters(model, dtype)
             both = params, jax.eval_shape(tx.init, params)
-            counted.append((optax.tree.size(params), sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(both))))
+            size = sum(x.size for x in jax.tree.leaves(params))
+            counted.append((size, sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(both))))
         size, first = counted[0]
         lines.append(f"| {name} | {first / size:.2f} | " + " | ".join(f"{n / GIB:,.0f}" for _, n in counted) + " |")
     return "\n".join(lines)
