@@ -1,4 +1,4 @@
-"""A transformer on all devices of several processes: split over them, saved while it trains, resumed on any number.
+r"""A transformer on all devices of several processes: split over them, saved while it trains, resumed on any number.
 
 A character model of Python's manual, which ships with CPython. Parameters and optimizer state are split over all
 devices (fully sharded data parallelism): XLA gathers a layer's weights where they are used, and each device updates its
@@ -9,11 +9,13 @@ One process, with the devices it has; 40 seconds of processor time:
 
     python examples/multi_host.py
 
-Slurm, a task for each node (or for each GPU); JAX asks Slurm who the others are, and a task that dies ends all:
+Slurm, with a task for each GPU, as JAX expects: it asks Slurm for the others and takes the GPU of its number on the
+node. A task that dies ends all of them:
 
-    srun --kill-on-bad-exit=1 python examples/multi_host.py --distributed --folder /scratch/run
+    srun --ntasks-per-node=8 --gpus-per-node=8 --kill-on-bad-exit=1 \
+        python examples/multi_host.py --distributed --folder /scratch/run
 
-A TPU pod, where JAX asks the pod (and so on Kubernetes, or under mpirun):
+A TPU pod, with a process on each host, which JAX asks for the others:
 
     gcloud compute tpus tpu-vm ssh NAME --worker=all \
         --command="python examples/multi_host.py --distributed --folder gs://bucket/run"

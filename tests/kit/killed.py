@@ -16,7 +16,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 
-def kill():
+def kill(where):
+    print(f"killed in the {where}", flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -34,7 +35,7 @@ def kill_in_step(victim, step):
             while not (managers[0].directory / str(step - 1)).exists():  # it is renamed so when it is complete
                 time.sleep(0.01)
             if jax.process_index() == victim:
-                threading.Timer(0.2, kill).start()
+                threading.Timer(0.2, kill, ["step"]).start()
             else:
                 time.sleep(10)  # the victim is in the step and waits
         return batch(i, *args)
@@ -50,9 +51,9 @@ def kill_in_save(victim, step):
     def save_or_end(self, saved, *args, **kwargs):
         if saved == step and jax.process_index() == victim:
             self.wait_until_finished()
-            threading.Thread.start = lambda thread: kill()
+            threading.Thread.start = lambda thread: kill("save")
             save(self, saved, *args, **kwargs)
-            kill()
+            kill("save")
         threading.Thread.start = start
         return save(self, saved, *args, **kwargs)
 

@@ -13,7 +13,7 @@ TAKEN = ("address already in use", "failed to add port")
 
 
 def launch(script, arguments, *, processes, devices, folder, limit=100):
-    """Return the exit codes of the processes and what each printed; `-9` is a process that killed itself or was killed.
+    """Return the exit codes of the processes and what each printed; -9 is a process that was killed.
 
     When one process fails, and after the limit, in seconds, the others get SIGKILL, as a cluster's scheduler would do:
     JAX catches SIGTERM, and a process can wait for a dead one for ever.
@@ -45,7 +45,8 @@ def launch_once(script, arguments, processes, devices, folder, limit):
         for process in started:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
-    return [process.wait() for process in started], ends(logs)
+            process.wait()
+    return [process.returncode for process in started], ends(logs)
 
 
 def ends(logs):
