@@ -30,7 +30,7 @@ def programs(tmp_path_factory):
 
 
 class Runs:
-    """Four stories of one run: never stopped, killed twice, and that one finished on both kinds of processes."""
+    """One run, never stopped; and killed twice, then finished on as many processes and on another number of them."""
 
     def __init__(self, state, folder, programs):
         self.state, self.folder, self.programs = state, folder, programs
@@ -52,9 +52,8 @@ class Runs:
         if kill == "never":
             assert not any(codes), "\n".join(printed)
         else:
-            assert all(codes) and codes[victim] == -signal.SIGKILL and f"killed in the {kill}" in printed[victim], (
-                printed
-            )
+            assert codes[victim] == -signal.SIGKILL, "\n".join(printed)
+            assert f"killed in the {kill}" in printed[victim]
         return printed
 
     def complete(self, name):
