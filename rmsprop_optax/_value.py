@@ -6,6 +6,8 @@ Two calls are equal if their arguments are; arguments that do not hash (arrays, 
 
 import functools
 import inspect
+import operator
+import weakref
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
@@ -121,7 +123,7 @@ def _closure(call: _Call, name: str, function: Callable[..., Any]) -> Callable[.
     """
     leaves, treedef = jax.tree.flatten(call.arguments)
     traced = [leaf for leaf in leaves if _is_traced(leaf)]
-    rest = _Rest(call, name, treedef, [_HOLE if _is_traced(leaf) else leaf for leaf in leaves])
+    rest = _Rest(call, name, function, treedef, [_HOLE if _is_traced(leaf) else leaf for leaf in leaves])
 
     def method(*args: Any, **kwargs: Any) -> Any:
         return rest.with_traced(traced)(*args, **kwargs)
@@ -134,11 +136,17 @@ def _closure(call: _Call, name: str, function: Callable[..., Any]) -> Callable[.
 class _Rest:
     """What remains of a method without its traced arguments. It compares and hashes, and keeps no tracer alive."""
 
-    def __init__(self, call: _Call, name: str, treedef: Any, leaves: list[Any]) -> None:
+    def __init__(self, call: _Call, name: str, function: Any, treedef: Any, leaves: list[Any]) -> None:
+        self.call, self.function = weakref.ref(call), weakref.ref(function)
         self.factory, self.name, self.treedef, self.leaves = call.factory, name, treedef, leaves
         self.key = (call.factory, name, treedef, *map(_comparable, leaves))
 
     def with_traced(self, traced: list[Any]) -> Callable[..., Any]:
+        call, function = self.call(), self.function()
+        if call is not None and function is not None:
+            made_of = filter(_is_traced, jax.tree.leaves(call.arguments))
+            if all(map(operator.is_, traced, made_of)):
+                return function  # as it was made
         filling = iter(traced)
         leaves = [next(filling) if leaf is _HOLE else leaf for leaf in self.leaves]
         return getattr(_made(inspect.unwrap(self.factory), self.treedef.unflatten(leaves)), self.name)

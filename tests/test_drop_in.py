@@ -193,7 +193,7 @@ BROADCAST = {
 
 @pytest.mark.parametrize("call", BROADCAST.values(), ids=BROADCAST)
 def test_no_guard_is_switched_off_with_chex(no_asserts, call):
-    with pytest.raises(ValueError, match=r"`updates` (must have the structure|at .* has shape)"):
+    with pytest.raises(ValueError, match=r"`(updates|params)` (must have the structure|at .* has shape)"):
         call()
 
 

@@ -61,13 +61,13 @@ def rows_of(name):
         "too many by place",
         functools.partial(factory, *[1] * 20),
         TypeError,
-        "arguments by position, got 20",
+        "by position, got 20",
         number,
     )
-    for steps in parameters.keys() & {"steps", "steps_per_epoch"}:
+    for steps in sorted(parameters.keys() & {"steps", "steps_per_epoch"}):
         for kind, bad in {**BAD_NUMBERS, "0": 0, "negative": -1}.items():
             yield wrong(name, f"{steps}: {kind}", call(**{steps: bad}), Exception, f"`{steps}` must be ")
-    for limit in parameters.keys() & {"clipnorm", "clipvalue", "global_clipnorm", "loss_scale"}:
+    for limit in sorted(parameters.keys() & {"clipnorm", "clipvalue", "global_clipnorm", "loss_scale"}):
         for kind, bad in {**BAD_NUMBERS, "0": 0, "negative": -1}.items():
             yield wrong(name, f"{limit}: {kind}", call(**{limit: bad}), Exception, f"`{limit}` must be ")
     for switch in [p.name for p in parameters.values() if isinstance(p.default, bool)]:
