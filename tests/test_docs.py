@@ -21,14 +21,16 @@ QUICK = {
     "char_rnn.py": ["--steps", "20"],
     "digits.py": ["--steps", "20", "--out", "."],
     "low_memory.py": ["--steps", "20", "--out", "."],
+    "multi_host.py": ["--steps", "10", "--width", "32", "--length", "32"],
     "nnx_diagnostics.py": ["--steps", "20", "--out", "."],
     "note_claims.py": ["--quick", "--out", "."],
     "port_from_torch.py": ["--steps", "12"],
     "sweep.py": ["--steps", "20", "--out", "."],
 }
 NEEDS = {
-    "port_from_torch.py": ["torch"],
     "checkpoints.md": ["orbax.checkpoint", "safetensors"],
+    "multi_host.py": ["orbax.checkpoint"],
+    "port_from_torch.py": ["torch"],
     "scaling.md": ["orbax.checkpoint"],
 }
 
