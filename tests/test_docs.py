@@ -25,6 +25,7 @@ QUICK = {
     "nnx_diagnostics.py": ["--steps", "20", "--out", "."],
     "note_claims.py": ["--quick", "--out", "."],
     "port_from_torch.py": ["--steps", "12"],
+    "sharpness.py": ["--quick", "--out", "."],
     "sweep.py": ["--steps", "20", "--out", "."],
 }
 NEEDS = {

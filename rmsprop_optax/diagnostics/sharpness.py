@@ -40,10 +40,10 @@ def sharpness(
 
     On a quadratic loss with :math:`D` held fixed, steps :math:`-D g` shrink along every direction of positive curvature
     if this is below 2; along a direction where it is above 2 they grow, and change their sign at each step. Networks
-    trained on all data at once rise to about 2 and stay there. So 2 is the edge of stability, and a reading says how
-    far from it this rate is at this point. A run above it need not diverge: its oscillation makes the mean square
-    larger, which lowers the reading. The number 2 does not apply to gradients of small batches, whose noise holds a run
-    at a lower curvature, nor with momentum, which moves the edge.
+    trained on all data at once rise to about 2 and stay near it, with a cross-entropy until the data are fitted. So 2
+    is the edge of stability, and a reading says how far from it this rate is at this point. A run above it need not
+    diverge: its oscillation makes the mean square larger, which lowers the reading. The number 2 does not apply to
+    gradients of small batches, whose noise holds a run at a lower curvature, nor with momentum, which moves the edge.
 
     The eigenvalue is found by power iteration, from products of the Hessian with a vector: no matrix is formed, and
     what is sharded stays so. A product costs about as much as two gradients.
