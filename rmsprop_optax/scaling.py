@@ -30,7 +30,7 @@ def decay(half_life: jax.typing.ArrayLike, batch_size: jax.typing.ArrayLike) -> 
       batch_size: :math:`B`, above 0, in the same unit. A number; may be traced.
 
     Returns:
-      :math:`\beta`, in [0, 1): a float if both are Python numbers, otherwise a scalar array.
+      The decay, in [0, 1), a float if both are Python numbers, otherwise a scalar array.
 
     Raises:
       ValueError: A number that is not above 0.

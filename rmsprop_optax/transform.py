@@ -26,21 +26,22 @@ __all__ = ["ScaleByRmsState", "ScaleByRmsWithCountState", "ScaleByStddevState", 
 class ScaleByRmsState(NamedTuple):
     """What `scale_by_rms` remembers."""
 
-    nu: optax.Updates  # like params, float32 or float64: the mean square
+    nu: optax.Updates  #: the mean square; like params, float32 or float64
 
 
 class ScaleByRmsWithCountState(NamedTuple):
     """What `scale_by_rms` remembers with `bias_correction`."""
 
-    count: jax.Array  # type: ignore[assignment]  # hides tuple.count. Shape (), int32: steps
-    nu: optax.Updates  # like params, float32 or float64: the mean square
+    #: steps; shape (), int32
+    count: jax.Array  # type: ignore[assignment]  # hides tuple.count
+    nu: optax.Updates  #: the mean square; like params, float32 or float64
 
 
 class ScaleByStddevState(NamedTuple):
     """What `scale_by_rms` remembers when `centered`."""
 
-    variance: optax.Updates  # like params, float32 or float64: the mean square less the squared mean
-    mu: optax.Updates  # like params, float32 or better, complex for complex: the mean
+    variance: optax.Updates  #: the mean square less the squared mean; like params, float32 or float64
+    mu: optax.Updates  #: the mean; like params, float32 or better, complex for complex
 
 
 STATES = (ScaleByRmsState, ScaleByRmsWithCountState, ScaleByStddevState)

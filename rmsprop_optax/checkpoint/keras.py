@@ -53,8 +53,8 @@ def from_keras(
       tx: What carries on, made by `rmsprop` or a function of `dialects`. None compares nothing.
 
     Returns:
-      For :func:`restore`: from `nu`, or `variance` and `mu`, and `trace` if there is one, to a tree of NumPy arrays
-      as `convert` returns it; from `count` to an int; from `lr_in_momentum` to True if there is a trace.
+      A dictionary for :func:`restore`, from `nu`, or `variance` and `mu`, and `trace` if there is one, to a tree of
+      NumPy arrays as `convert` returns it; from `count` to an int; from `lr_in_momentum` to True if there is a trace.
 
     Raises:
       ValueError: Missing or extra variables, or variables in another order; those of another optimizer; other

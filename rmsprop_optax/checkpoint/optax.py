@@ -29,9 +29,9 @@ def from_optax(opt_state: Any) -> dict[str, Any]:
         What other links and wrappers remember has no place in the result: :func:`adapt` moves a whole state.
 
     Returns:
-      For :func:`restore`: from `nu`, or `variance` and `mu`, and `trace` or `ema` if there is one, to dictionaries from
-      a leaf's path to its array; from `count` to the steps taken, if the state counts them, in an ensemble one for each
-      member; from `lr_in_momentum` to a bool, if there is a trace or an average.
+      A dictionary for :func:`restore`, from `nu`, or `variance` and `mu`, and `trace` or `ema` if there is one, to
+      dictionaries from a leaf's path to its array; from `count` to the steps taken, if the state counts them, in an
+      ensemble one for each member; from `lr_in_momentum` to a bool, if there is a trace or an average.
 
     Raises:
       ValueError: The state is another optimizer's, or has two RMSprops for one parameter, or remembers more; its counts

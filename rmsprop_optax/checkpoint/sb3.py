@@ -20,10 +20,10 @@ _FRAMEWORKS = {"RMSprop": "torch", "RMSpropTFLike": "sb3"}
 class Agent(NamedTuple):
     """What the file of an agent holds for a run that goes on here."""
 
-    params: Any  # the policy's weights as `convert` returns them, of NumPy arrays
-    moments: dict[str, Any]  # for `restore`
-    framework: str  # torch or sb3: whose RMSprop it is
-    settings: dict[str, Any]  # its numbers under PyTorch's names, and `max_grad_norm` of the agent
+    params: Any  #: the policy's weights as `convert` returns them, of NumPy arrays
+    moments: dict[str, Any]  #: for `restore`
+    framework: str  #: torch or sb3, whose RMSprop it is
+    settings: dict[str, Any]  #: its numbers under PyTorch's names, and `max_grad_norm` of the agent
 
 
 @_checks.keywords

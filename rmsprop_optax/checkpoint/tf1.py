@@ -51,8 +51,8 @@ def from_tf1(
         has no other hyperparameters. None compares nothing.
 
     Returns:
-      For :func:`restore`: from `trace` and `nu`, or `variance` and `mu`, to a tree of NumPy arrays as `convert`
-      returns it; from `count` to an int; from `lr_in_momentum` to True.
+      A dictionary for :func:`restore`, from `trace` and `nu`, or `variance` and `mu`, to a tree of NumPy arrays as
+      `convert` returns it; from `count` to an int; from `lr_in_momentum` to True.
 
     Raises:
       ValueError: Missing or extra slots; those of another optimizer; a `convert` that loses, doubles or changes

@@ -61,8 +61,8 @@ def from_torch(
         `param_groups`.
 
     Returns:
-      For :func:`restore`: from `nu`, or `variance` and `mu`, and `trace` if there is one, to a tree of NumPy arrays
-      as `convert` returns it; from `count` to an int; from `lr_in_momentum` to a bool if there is a trace.
+      A dictionary for :func:`restore`, from `nu`, or `variance` and `mu`, and `trace` if there is one, to a tree of
+      NumPy arrays as `convert` returns it; from `count` to an int; from `lr_in_momentum` to a bool if there is a trace.
 
     Raises:
       ValueError: Missing or extra parameters, or statistics; names that contradict those in the file; names or shapes

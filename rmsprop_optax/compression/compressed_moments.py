@@ -28,9 +28,10 @@ __all__ = ["CompressedState", "compressed", "decompress", "recompress"]
 class CompressedState(NamedTuple):
     """The state of a compressed transformation: that of the transformation, with codes for moments."""
 
-    dither_count: jax.Array  # shape (), int32: steps; it decides the dither and nothing else
-    inner_state: optax.OptState  # its moments in the codecs' dtypes, like params; the rest as it was
-    made_by: jax.Array = np.uint32(0)  # type: ignore[assignment]  # shape (), uint32: a checksum of the codecs, 0 for none
+    dither_count: jax.Array  #: steps, shape (), int32; it decides the dither and nothing else
+    inner_state: optax.OptState  #: its moments in the codecs' dtypes, like params; the rest as it was
+    #: a checksum of the codecs, 0 for none; shape (), uint32
+    made_by: jax.Array = np.uint32(0)  # type: ignore[assignment]
 
 
 with contextlib.suppress(ValueError):  # the module is being reloaded

@@ -33,23 +33,23 @@ __all__ = [
 class MasterWeightsState(NamedTuple):
     """The state of a transformation with master weights, for 16 low bits."""
 
-    low: optax.Params  # like params: int16; bool, and without a meaning, where a parameter is not bfloat16
-    inner_state: optax.OptState  # the transformation's, made for float32 parameters
+    low: optax.Params  #: int16, like params; bool, and without a meaning, where a parameter is not bfloat16
+    inner_state: optax.OptState  #: the transformation's, made for float32 parameters
 
 
 class DitheredMasterWeightsState(NamedTuple):
     """The state of a transformation with master weights, for 8 low bits."""
 
-    dither_count: jax.Array  # shape (), int32: steps; it decides the dither and nothing else
-    low: optax.Params  # like params: int8; bool, and without a meaning, where a parameter is not bfloat16
-    inner_state: optax.OptState  # the transformation's, made for float32 parameters
+    dither_count: jax.Array  #: steps, shape (), int32; it decides the dither and nothing else
+    low: optax.Params  #: int8, like params; bool, and without a meaning, where a parameter is not bfloat16
+    inner_state: optax.OptState  #: the transformation's, made for float32 parameters
 
 
 class DitheredWeightsState(NamedTuple):
     """The state of a transformation with master weights, for 0 low bits: the parameters are all there is."""
 
-    dither_count: jax.Array  # shape (), int32: steps; it decides the dither and nothing else
-    inner_state: optax.OptState  # the transformation's, made for float32 parameters
+    dither_count: jax.Array  #: steps, shape (), int32; it decides the dither and nothing else
+    inner_state: optax.OptState  #: the transformation's, made for float32 parameters
 
 
 _STATES: dict[int, Any] = {16: MasterWeightsState, 8: DitheredMasterWeightsState, 0: DitheredWeightsState}
@@ -171,7 +171,7 @@ def export_weights(params: optax.Params, state: optax.OptState) -> optax.Params:
       state: The state of `with_master_weights`, or one that holds it.
 
     Returns:
-      The parameters, float32 where they were bfloat16: exact with 16 `low_bits`, within 2^-17 of themselves with 8.
+      The parameters, float32 where they were bfloat16, exact with 16 `low_bits`, within 2^-17 of themselves with 8.
 
     Raises:
       ValueError: No state of `with_master_weights`, or more than one; trees that differ in structure or shape.

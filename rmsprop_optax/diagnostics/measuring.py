@@ -56,9 +56,9 @@ def measure(
         each takes 64 passes over the second moment, in float64 128: measure a large model every hundredth step or so.
 
     Returns:
-      `{"all": numbers, "leaves": {path: numbers}}`, float32 or float64 scalars, the effective rate of shape
-      (quantiles,). A leaf without a second moment has only the numbers that need none; leaves without elements
-      are left out.
+      A dictionary with the numbers of all leaves together under `all`, and those of each leaf under `leaves`, by its
+      path. They are float32 or float64 scalars, the effective rate of shape (quantiles,). A leaf without a second
+      moment has only the numbers that need none; leaves without elements are left out.
 
     Raises:
       ValueError: Trees that differ; two second moments for one leaf, or none at all; a number out of range.
@@ -123,7 +123,8 @@ def oscillation(previous: optax.Updates, updates: optax.Updates) -> dict[str, An
       updates: The update of this step, like `previous`.
 
     Returns:
-      `{"all": numbers, "leaves": {path: numbers}}`, the numbers being `reversed` and `undone`, scalars in [0, 1].
+      A dictionary with the numbers of all leaves together under `all`, and those of each leaf under `leaves`, by its
+      path. The numbers are `reversed` and `undone`, scalars in [0, 1].
 
     Raises:
       ValueError: Trees that differ in structure or shape.

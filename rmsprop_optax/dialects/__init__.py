@@ -93,7 +93,7 @@ __all__ = [
     "torch_rmsprop",
 ]
 
-# In the order of the tables of docs/dialects.md. A framework's key is the name of its file.
+#: A row for each framework, in the order of the tables of docs/dialects.md. Its key is the name of its file.
 ROWS: Mapping[str, Row] = MappingProxyType(
     _checks.Known(
         "framework",
@@ -133,6 +133,7 @@ ROWS: Mapping[str, Row] = MappingProxyType(
     )
 )
 
+#: The switches of each row.
 VARIANTS: Mapping[str, Variant] = MappingProxyType(
     _checks.Known("framework", {name: row.variant for name, row in ROWS.items()})
 )

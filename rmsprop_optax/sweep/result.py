@@ -111,7 +111,7 @@ class Sweep:
         (`2.0 ** numpy.arange(-12, 0, 0.5)`) and three to five seeds make it reliable.
 
         Returns:
-          A `Suggestion`: the `learning_rate` and the `reason`.
+          A `Suggestion` with the `learning_rate` and the `reason`.
 
         Raises:
           ValueError: Every rate diverged.
