@@ -7,29 +7,23 @@ from sphinx.util import logging
 
 import rmsprop_optax
 
-project = "rmsprop_optax"
-version = release = rmsprop_optax.__version__
+project, version = "rmsprop_optax", rmsprop_optax.__version__
 extensions = ["myst_parser", *(f"sphinx.ext.{name}" for name in ("autodoc", "intersphinx", "mathjax", "napoleon"))]
-html_theme = "sphinx_book_theme"
-html_title = project
+html_theme, html_title = "sphinx_book_theme", project
 html_theme_options = {"navbar_persistent": []}  # the sidebar has the search
 html_static_path, html_css_files = ["_static"], ["site.css"]
 myst_enable_extensions = ["amsmath", "dollarmath"]
 myst_heading_anchors = 3  # a heading is linked to as on a forge
 default_role = "py:obj"  # a name in backticks is code, and a link where it is one of ours
-autodoc_default_options = {"members": True, "no-value": True}
-autodoc_member_order, autodoc_typehints = "bysource", "none"
+autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_typehints, toc_object_entries_show_parents = "none", "hide"
 autodoc_preserve_defaults = napoleon_use_ivar = True
+suppress_warnings = ["misc.highlighting_failure"]  # the blocks `tree` and `arrows` are in no language
 
-# Links to these need their inventories, which the build would fetch: `-t online` does, where there is a network.
-LIBRARIES = {
-    "jax": "https://docs.jax.dev/en/latest/",
-    "optax": "https://optax.readthedocs.io/en/latest/",
-    "flax": "https://flax.readthedocs.io/en/latest/",
-    "chex": "https://chex.readthedocs.io/en/latest/",
-    "orbax": "https://orbax.readthedocs.io/en/latest/",
-}
-intersphinx_mapping = {name: (url, None) for name, url in LIBRARIES.items()} if tags.has("online") else {}  # noqa: F821
+# Links to other libraries need their inventories, which `-t online` fetches where there is a network.
+SITES = {name: f"https://{name}.readthedocs.io/en/latest/" for name in ("optax", "flax", "chex", "orbax")}
+SITES["jax"] = "https://docs.jax.dev/en/latest/"
+intersphinx_mapping = {name: (url, None) for name, url in SITES.items()} if tags.has("online") else {}  # noqa: F821
 
 
 def read(app, page, source):
@@ -46,9 +40,9 @@ def check(app, env):
     shown = {name for name, *_ in env.domains["py"].get_objects()}
     for name in rmsprop_optax.__all__:
         members = getattr(getattr(rmsprop_optax, name), "__all__", None)
-        for public in [f"{name}.{member}" for member in members] if members else [name]:
-            if f"{rmsprop_optax.__name__}.{public}" not in shown:
-                logging.getLogger(__name__).warning("not in the reference: %s", public)
+        public = [f"rmsprop_optax.{name}.{member}" for member in members] if members else [f"rmsprop_optax.{name}"]
+        for missing in set(public) - shown:
+            logging.getLogger(__name__).warning("not in the reference: %s", missing)
 
 
 def list_pages(app, error):

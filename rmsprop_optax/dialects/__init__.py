@@ -94,6 +94,8 @@ __all__ = [
 ]
 
 #: A row for each framework, in the order of the tables of docs/dialects.md. Its key is the name of its file.
+#:
+#: :meta hide-value:
 ROWS: Mapping[str, Row] = MappingProxyType(
     _checks.Known(
         "framework",
@@ -134,6 +136,8 @@ ROWS: Mapping[str, Row] = MappingProxyType(
 )
 
 #: The switches of each row.
+#:
+#: :meta hide-value:
 VARIANTS: Mapping[str, Variant] = MappingProxyType(
     _checks.Known("framework", {name: row.variant for name, row in ROWS.items()})
 )
