@@ -141,7 +141,9 @@ class RmsByte:
         fraction = (z >> 10) & 1023
         z = z + ((fraction * (1024 - fraction) * 11) >> 8)
         up = (bits >> 12).astype(jnp.int32)
-        return jnp.where(r > 0, jnp.clip((z + up) >> 20, -self._below, 254 - self._below) + (1 + self._below), 0).astype(self.dtype)
+        return jnp.where(
+            r > 0, jnp.clip((z + up) >> 20, -self._below, 254 - self._below) + (1 + self._below), 0
+        ).astype(self.dtype)
 
     @_checks.keywords
     def decode(self, codes: jax.Array) -> jax.Array:
