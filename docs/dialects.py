@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 
 HERE = pathlib.Path(__file__).parent
 NUMBERS = ["learning_rate", "decay", "eps", "momentum", "centered", "weight_decay"]
-MOMENTS = ["nu", "mu", "trace", "count"]
+MOMENTS = ["nu", "mu", "trace", "ema", "count"]
 NONE = "-"
 
 
@@ -36,7 +36,7 @@ def table(head, rows):
 
 
 def switches():
-    head = ["", "eps", "`nu` starts at", "learning rate", "weight decay", "complex parameters"]
+    head = ["", "eps", "`nu` starts at", "its bias", "momentum", "learning rate", "weight decay", "complex parameters"]
     return table(head, [_switches(row) for row in dialects.ROWS.values()])
 
 
@@ -50,6 +50,8 @@ def _switches(row):
     cells = {
         "eps_in_sqrt": "in the root" if v.eps_in_sqrt else "outside",
         "initial_scale": f"{v.initial_scale:g}",
+        "bias_correction": "corrected" if v.bias_correction else "not corrected",
+        "average_momentum": ("average" if v.average_momentum else "sum") if _has(row, "momentum") else NONE,
         "lr_in_momentum": ("in the momentum" if v.lr_in_momentum else "outside") if _has(row, "momentum") else NONE,
         "decoupled_weight_decay": ("decoupled" if v.decoupled_weight_decay else "L2") if has_decay else NONE,
         "complex_pairs": {True: "two numbers", False: "one number", None: NONE}[v.complex_pairs],

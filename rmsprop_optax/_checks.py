@@ -295,7 +295,7 @@ def _misnamed(name: str, signature: inspect.Signature, args: Sequence[Any], give
     if twice:
         return f"`{name}` got `{twice[0]}` by position and by name. {its}"
     if len(args) > len(ordered):
-        return f"`{name}` takes {len(ordered)} arguments by position, got {len(args)}: pass others by name. {its}"
+        return f"`{name}` takes {len(ordered)} by position, got {len(args)}: pass others by name. {its}"
     needed = [x.name for x in every if x.default is x.empty and x.name not in given and x.name not in taken]
     return f"`{name}` needs {' and '.join(f'`{word}`' for word in needed)}. {its}"
 

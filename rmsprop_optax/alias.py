@@ -14,7 +14,17 @@ import optax
 
 from rmsprop_optax import _checks, moments
 from rmsprop_optax._value import value
-from rmsprop_optax.transform import Rule, advanced, check_updates, map_leaves, next_count, scaled
+from rmsprop_optax.transform import (
+    Rule,
+    advanced,
+    averaged,
+    check_updates,
+    debias,
+    map_leaves,
+    next_count,
+    scaled,
+    times,
+)
 
 __all__ = ["Variant", "rmsprop"]
 
@@ -24,7 +34,7 @@ __all__ = ["Variant", "rmsprop"]
 class Variant:
     """Where two frameworks differ when given the same numbers.
 
-    With the same numbers, they follow different paths if one of these differs. The first five are arguments of
+    With the same numbers, they follow different paths if one of these differs. The first six are arguments of
     `rmsprop`, with its defaults; the last is `optax.contrib.split_real_and_imaginary` around it, or not.
     `rmsprop_optax.dialects.VARIANTS` has one for each framework.
 
@@ -32,6 +42,7 @@ class Variant:
       eps_in_sqrt: Whether eps is added inside the root.
       initial_scale: What the mean square starts at, in units of the squared gradient.
       bias_correction: Whether the mean square is divided by 1 - decay**t.
+      average_momentum: Whether the momentum is a bias-corrected average of the steps, not their sum.
       lr_in_momentum: Whether the learning rate is applied before the momentum.
       decoupled_weight_decay: Whether weight decay acts on the parameter, not through the gradient.
       complex_pairs: Whether the parts of a complex number are two numbers with a mean square each; False gives them
@@ -46,6 +57,7 @@ class Variant:
     eps_in_sqrt: bool = True
     initial_scale: float = 0.0
     bias_correction: bool = False
+    average_momentum: bool = False
     lr_in_momentum: bool = True
     decoupled_weight_decay: bool = True
     complex_pairs: bool | None = False
@@ -70,6 +82,7 @@ def rmsprop(
     nesterov: bool = False,
     bias_correction: bool = False,
     *,
+    average_momentum: bool = False,
     lr_in_momentum: bool = True,
     weight_decay: optax.ScalarOrSchedule | None = None,
     decoupled_weight_decay: bool = True,
@@ -98,9 +111,20 @@ def rmsprop(
     The two agree as long as the learning rate is constant. With `nesterov`, :math:`m b_t` plus the newest term stands
     in for :math:`b_t`.
 
+    With `average_momentum`, the momentum is a bias-corrected average of the same terms, as in DreamerV3: with
+    :math:`s_t` for :math:`\alpha_t u_t`, or :math:`u_t` without `lr_in_momentum`, this stands in for :math:`b_t`:
+
+    .. math::
+        e_t = m e_{t-1} + (1 - m) s_t, \qquad
+        \frac{e_t}{1 - m^t} \quad\text{or, with nesterov,}\quad \frac{m e_t + (1 - m) s_t}{1 - m^t}
+
+    This is DreamerV3's form of `nesterov`, not that of Adam (NAdam), which divides :math:`m e_t` by
+    :math:`1 - m^{t+1}`: its first step is :math:`1 + m` times as long. On a steady gradient an average makes steps of
+    the length that they have without momentum, a sum makes them :math:`1/(1-m)` times as long.
+
     The arithmetic and the state are float32, or float64 for float64 parameters; updates come back in the gradient's
     dtype. A None gradient leaves its parameter and its state alone. The state is a tuple with one entry per link; its
-    `nu`, or `variance` and `mu` when centered, and its `trace` are found by name with `optax.tree.get`.
+    `nu`, or `variance` and `mu` when centered, and its `trace` or `ema` are found by name with `optax.tree.get`.
 
     Args:
       learning_rate: :math:`\alpha`, finite. A number, which may be traced, or a schedule. A negative one ascends; with
@@ -111,9 +135,13 @@ def rmsprop(
       initial_scale: :math:`\nu_0`, in [0, inf). A number; may be traced.
       eps_in_sqrt: Whether eps is added inside the root. Structure.
       centered: Whether to divide by the standard deviation instead. Structure.
-      momentum: :math:`m`, in [0, 1). None means no trace; a number, 0.0 included, keeps one. May be traced.
+      momentum: :math:`m`, in [0, 1). None means no momentum; a number, 0.0 included, keeps a trace or an average. May
+        be traced.
       nesterov: Whether the momentum looks ahead. Structure.
       bias_correction: Whether :math:`\nu_t / (1 - \beta^t)` stands in for :math:`\nu_t`. Structure.
+      average_momentum: Whether the momentum is a bias-corrected average of the steps, not their sum. The state then
+        has an `optax.EmaState`: the average before its correction, `ema`, and its number of steps, `count`, which
+        beside that of a schedule or of `bias_correction` is not the only one. Structure.
       lr_in_momentum: Whether the learning rate is applied before the momentum. Structure.
       weight_decay: :math:`\lambda`, in [0, inf). None means no link; a number, 0.0 included, keeps it. May be traced,
         or a schedule. `update` then needs the parameters.
@@ -126,8 +154,9 @@ def rmsprop(
       The transformation. Calls with equal arguments return equal optimizers, which hash, pickle and print as the call.
 
     Raises:
-      ValueError: A number out of range; `centered` with `bias_correction`; `nesterov` without `momentum`; a mask
-        without `weight_decay`; trees that differ in structure or shape; a state of another optimizer.
+      ValueError: A number out of range; `centered` with `bias_correction`; `nesterov` or `average_momentum` without
+        `momentum`; a mask without `weight_decay`; trees that differ in structure or shape; a state of another
+        optimizer.
       TypeError: A number in half precision; a switch that is not a bool; leaves that are not floating-point or complex.
 
     Example:
@@ -160,11 +189,13 @@ def rmsprop(
         lr_in_momentum=_checks.switch("lr_in_momentum", lr_in_momentum),
         decoupled_weight_decay=_checks.switch("decoupled_weight_decay", decoupled_weight_decay),
     )
-    if s.nesterov and momentum is None:
-        raise ValueError("`nesterov` needs `momentum`, got momentum=None. Pass momentum=0.9, say, or leave it out.")
+    average_momentum = _checks.switch("average_momentum", average_momentum)
+    for name, asked in {"nesterov": s.nesterov, "average_momentum": average_momentum}.items():
+        if asked and momentum is None:
+            raise ValueError(f"`{name}` needs `momentum`, got momentum=None. Pass momentum=0.9, say, or leave it out.")
     if weight_decay_mask is not None and weight_decay is None:
         raise ValueError("`weight_decay_mask` needs `weight_decay`, got weight_decay=None.")
-    links = _links(rule, learning_rate, momentum, weight_decay, s)
+    links = _links(rule, learning_rate, momentum, weight_decay, s, average_momentum)
     init_fn = optax.chain(*links.values()).init
     layout = functools.cache(lambda: _classes(jax.eval_shape(init_fn, ())))
 
@@ -200,7 +231,11 @@ def _step(g, old, p, n, s):
     u, new = scaled(g, old, n, s.eps_in_sqrt)
     if s.lr_in_momentum:
         u = n.minus_rate * u
-    if n.momentum is not None:
+    if "ema" in old:
+        ema = averaged(u, old["ema"], n.one_minus_momentum)
+        u = times(n.momentum_correction, averaged(u, ema, n.one_minus_momentum) if s.nesterov else ema)
+        new["ema"] = ema
+    elif "trace" in old:
         trace = u + n.momentum * old["trace"]
         u = u + n.momentum * trace if s.nesterov else trace
         new["trace"] = trace
@@ -211,7 +246,9 @@ def _step(g, old, p, n, s):
     return u, new
 
 
-def _links(rule: Rule, learning_rate: Any, momentum: Any, weight_decay: Any, s: _Structure) -> dict[str, Any]:
+def _links(
+    rule: Rule, learning_rate: Any, momentum: Any, weight_decay: Any, s: _Structure, average: bool
+) -> dict[str, Any]:
     """Name the links of the chain in order. They lay out the state, and nothing else: the equations are in `_step`.
 
     The learning rate in the momentum:       [decay, L2] rule rate [momentum] [decay]
@@ -221,6 +258,9 @@ def _links(rule: Rule, learning_rate: Any, momentum: Any, weight_decay: Any, s: 
     def trace(params):
         return optax.TraceState(jax.tree.map(moments.zeros_like, params))
 
+    def ema(params):
+        return optax.EmaState(moments.counter(params), jax.tree.map(moments.zeros_like, params))
+
     def counting(link):  # all that optax's schedules remember is a count, which it makes on one device
         return lambda params: jax.tree.map(lambda _: moments.counter(params), link.init(params))
 
@@ -229,7 +269,7 @@ def _links(rule: Rule, learning_rate: Any, momentum: Any, weight_decay: Any, s: 
         names = ["decay", *(name for name in names if name != "decay")]
     inits = {"rule": rule.init, "rate": counting(optax.scale_by_learning_rate(learning_rate))}
     if momentum is not None:
-        inits["momentum"] = trace
+        inits["momentum"] = ema if average else trace
     if weight_decay is not None:
         inits["decay"] = counting(optax.add_decayed_weights(weight_decay))
     unused = optax.identity().update
@@ -246,6 +286,10 @@ def _numbers(rule: Rule, entries: dict[str, Any], hyperparameters: dict[str, Any
         return number if weak else number.astype(dtype)  # a weak number takes whatever dtype it meets
 
     more = {"minus_rate": -now("rate"), "momentum": now("momentum"), "weight_decay": now("decay")}
+    count = next_count(entries["momentum"]) if "momentum" in entries else None
+    if count is not None:  # an average
+        more["one_minus_momentum"] = jnp.asarray(1 - hyperparameters["momentum"], dtype)
+        more["momentum_correction"] = debias(more["one_minus_momentum"], count)
     return rule.numbers(next_count(entries["rule"]), dtype, **more)
 
 
@@ -340,6 +384,6 @@ _SCHEDULE_WILL_DO = " A schedule, a function from the step to a number, will do 
 
 # So that jax.export can serialize a step that carries this state; optax registers none of its own.
 _ScheduledDecay = type(jax.eval_shape(optax.add_decayed_weights(optax.constant_schedule(0.0)).init, None))
-for _state in (optax.EmptyState, optax.TraceState, optax.ScaleByScheduleState, _ScheduledDecay):
+for _state in (optax.EmptyState, optax.TraceState, optax.EmaState, optax.ScaleByScheduleState, _ScheduledDecay):
     with contextlib.suppress(ValueError):  # another library has registered it
         jax.export.register_namedtuple_serialization(_state, serialized_name=f"optax.{_state.__name__}")

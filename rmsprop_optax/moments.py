@@ -8,7 +8,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.tree_util import SequenceKey
 
 try:
     from jax.experimental.shard_alike import shard_alike
@@ -18,10 +20,12 @@ except ImportError:  # removed in jax 0.12
 __all__ = [
     "NAMES",
     "SECOND",
+    "average_in",
     "beside",
     "counter",
     "entries",
     "full_like",
+    "is_rms",
     "mesh_of",
     "of",
     "offloaded",
@@ -33,13 +37,17 @@ __all__ = [
 SECOND = ("nu", "variance")
 """The second moments, of which a state has one: the mean square, or the mean square less the squared mean."""
 
-NAMES = (*SECOND, "mu", "trace")
-"""All moments: the second ones, the mean, and the momentum."""
+NAMES = (*SECOND, "mu", "trace", "ema")
+"""All moments: the second ones, the mean, and the momentum as a sum or as an average of the steps."""
+
+_OF_OPTAX = ("ScaleByRmsState", "ScaleByRmsWithCountState", "ScaleByRStdDevState", "ScaleByRStdDevWithCountState")
 
 
 def of(entry: Any) -> dict[str, Any]:
     """Return the moments of one named tuple by name, in the order of `NAMES`."""
     fields = getattr(entry, "_fields", ()) if isinstance(entry, tuple) else ()
+    if "ema" in fields and not isinstance(entry, optax.EmaState):  # an average of weights, say
+        fields = [name for name in fields if name != "ema"]
     return {name: getattr(entry, name) for name in NAMES if name in fields and getattr(entry, name) is not None}
 
 
@@ -49,9 +57,48 @@ def second(entry: Any) -> str | None:
 
 
 def entries(state: Any) -> list[tuple[Any, Any]]:
-    """Find the named tuples that keep moments, wherever they are in a state, each with its path."""
-    found, parameters = _candidates(state), parameter_classes(state)
-    return [(path, entry) for path, entry in found if type(entry) not in parameters]
+    """Find the named tuples that keep moments, wherever they are in a state, each with its path.
+
+    An `optax.EmaState` is one of them where it is the momentum of an RMSprop: its place tells it from other averages.
+    """
+    found, parameters, averages = _candidates(state), parameter_classes(state), set(_averages(state))
+    return [
+        (path, entry)
+        for path, entry in found
+        if type(entry) not in parameters and (not isinstance(entry, optax.EmaState) or path in averages)
+    ]
+
+
+def is_rms(entry: Any) -> bool:
+    """Whether an entry is the memory of RMSprop's rule: ours, or optax's."""
+    package, name = type(entry).__module__.partition(".")[0], type(entry).__name__
+    return second(entry) is not None and (package == "rmsprop_optax" or (package == "optax" and name in _OF_OPTAX))
+
+
+def average_in(chain: Any) -> int | None:
+    """Return where in a chain the average of its RMSprop's steps is: behind the rule, or behind the rule and the rate.
+
+    Elsewhere an `optax.EmaState` is that of a link of the user's own.
+    """
+    rules = [i for i, entry in enumerate(chain) if is_rms(entry)] if type(chain) is tuple else []
+    if len(rules) != 1:
+        return None
+    rest = chain[rules[0] + 1 :]
+    if rest and isinstance(rest[0], optax.EmptyState | optax.ScaleByScheduleState):
+        rest = rest[1:]
+    return len(chain) - len(rest) if rest and isinstance(rest[0], optax.EmaState) else None
+
+
+def _averages(state: Any, above: Any = ()) -> list[Any]:
+    """Return the paths of the averages that are the momentum of an RMSprop."""
+    found = []
+    for path, node in jax.tree_util.tree_leaves_with_path(state, is_leaf=lambda node: average_in(node) is not None):
+        at = average_in(node)
+        if at is not None:
+            found.append((*above, *path, SequenceKey(at)))
+            for i, child in enumerate(node):
+                found += _averages(child, (*above, *path, SequenceKey(i)))
+    return found
 
 
 def parameter_classes(state: Any) -> set[type]:

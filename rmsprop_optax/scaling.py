@@ -15,6 +15,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@_checks.keywords
 def decay(half_life: jax.typing.ArrayLike, batch_size: jax.typing.ArrayLike) -> Any:
     r"""Return the decay with which a mean square forgets half of what it holds after `half_life` examples.
 
@@ -49,6 +50,7 @@ def decay(half_life: jax.typing.ArrayLike, batch_size: jax.typing.ArrayLike) -> 
     return 2.0 ** -(batch_size / half_life)
 
 
+@_checks.keywords
 def rescaled(
     batch_size: jax.typing.ArrayLike,
     new_batch_size: jax.typing.ArrayLike,

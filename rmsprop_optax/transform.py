@@ -187,7 +187,7 @@ class Rule(NamedTuple):
             decay = 1 - one_minus_decay
             more["over_decay"] = jnp.where(decay > 0, one_minus_decay / decay, 0)  # one value alone has no variance
         if count is not None:
-            more["correction"] = 1 / -jnp.expm1(count.astype(dtype) * jnp.log1p(-one_minus_decay))
+            more["correction"] = debias(one_minus_decay, count)
         return Numbers(one_minus_decay, eps, **more)
 
 
@@ -201,7 +201,19 @@ class Numbers(NamedTuple):
     correction: Any = None  # 1 / (1 - decay**count)
     minus_rate: Any = None
     momentum: Any = None
+    one_minus_momentum: Any = None  # of a momentum that is an average of the steps; likewise the next
+    momentum_correction: Any = None  # 1 / (1 - momentum**count)
     weight_decay: Any = None
+
+
+def debias(one_minus_decay: jax.Array, count: Any) -> jax.Array:
+    """Return 1 / (1 - decay**count), by which an average that started at 0 is too small."""
+    return 1 / -jnp.expm1(count.astype(one_minus_decay.dtype) * jnp.log1p(-one_minus_decay))
+
+
+def averaged(x: jax.Array, mean: jax.Array, one_minus_decay: jax.Array) -> jax.Array:
+    """Return decay * mean + (1 - decay) * x; see `_decayed` for the form."""
+    return _parts(lambda m, x: m + one_minus_decay * (x - m), mean, x)
 
 
 def scaled(
@@ -210,7 +222,7 @@ def scaled(
     """Apply the rule to one leaf, in the precision of its moments: return the scaled gradient and the new moments."""
     g = _parts(_bounded, g)
     if "variance" in old:
-        mu = _parts(lambda m, x: m + n.one_minus_decay * (x - m), old["mu"], g)
+        mu = averaged(g, old["mu"], n.one_minus_decay)
         variance = _decayed(old["variance"], n) + n.over_decay * _square(g - mu)
         denominator = root(variance, n, eps_in_sqrt)
         u = _parts(lambda x: _bounded(x / denominator), g)  # a variance may be far below the squared gradient
@@ -341,6 +353,11 @@ def _decayed(x, n):
 
 def _square(x):
     return x.real * x.real + x.imag * x.imag if jnp.iscomplexobj(x) else x * x
+
+
+def times(factor: jax.Array, x: jax.Array) -> jax.Array:
+    """Multiply a real or complex array by a real number, without promotion."""
+    return _parts(lambda part: factor * part, x)
 
 
 def _parts(function, *arrays):

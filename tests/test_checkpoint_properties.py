@@ -29,7 +29,13 @@ def falling(count):
 
 
 RULES = {"plain": {}, "corrected": {"bias_correction": True}, "centered": {"centered": True}}
-MOMENTA = {"": {}, "inside": {"momentum": 0.9}, "outside": {"momentum": 0.9, "lr_in_momentum": False}}
+MOMENTA = {
+    "": {},
+    "inside": {"momentum": 0.9},
+    "outside": {"momentum": 0.9, "lr_in_momentum": False},
+    "average": {"momentum": 0.9, "average_momentum": True},
+    "average outside": {"momentum": 0.9, "average_momentum": True, "lr_in_momentum": False},
+}
 RATES = {"": 0.1, "schedule": falling}
 DECAYS = {
     "": {},

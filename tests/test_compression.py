@@ -29,6 +29,7 @@ ROWS = {
     "bfloat16": (rmsprop(0.1), {"nu": BFloat16()}),
     "corrected": (rmsprop(0.1, bias_correction=True), BYTE),
     "everything": (rmsprop(0.1, centered=True, momentum=0.9, nesterov=True, weight_decay=0.1), ALL),
+    "average": (rmsprop(0.1, momentum=0.9, average_momentum=True), {"nu": RmsByte(), "ema": SignedByte(0.1)}),
     "only the trace": (rmsprop(0.1, momentum=0.9), {"trace": BFloat16()}),
     "scale_by_rms": (scale_by_rms(centered=True), CENTERED),
     "optax.rmsprop": (optax.rmsprop(0.1, momentum=0.9), {"nu": RmsByte(), "trace": SignedByte(0.1)}),
@@ -45,7 +46,7 @@ ROWS = {
     ),
 }
 rows = pytest.mark.parametrize(("tx", "codecs"), ROWS.values(), ids=ROWS)
-REPEATING = {"corrected", "only the trace", "optax.adam, bfloat16", "chain", "schedule", "lookahead-like"}
+REPEATING = {"corrected", "average", "only the trace", "optax.adam, bfloat16", "chain", "schedule", "lookahead-like"}
 some_rows = pytest.mark.parametrize(
     ("tx", "codecs"),
     [pytest.param(*row, id=name, marks=[pytest.mark.full] * (name in REPEATING)) for name, row in ROWS.items()],
@@ -468,7 +469,7 @@ def test_it_is_a_value():
     assert pickle.loads(pickle.dumps(tx)) == tx
     assert hash(pickle.loads(pickle.dumps(tx))) == hash(tx)
     assert repr(tx).startswith("compressed(tx=rmsprop(learning_rate=0.1, ")
-    assert repr(tx).endswith("nu=RmsByte(window=(-28, 0)), variance=None, mu=None, trace=None)")
+    assert repr(tx).endswith("nu=RmsByte(window=(-28, 0)), variance=None, mu=None, trace=None, ema=None)")
 
 
 def test_the_square_of_a_complex_gradient_may_be_in_a_byte():

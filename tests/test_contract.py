@@ -69,6 +69,7 @@ NUMBERS = {
         {},
         pytest.param({"eps_in_sqrt": False, "lr_in_momentum": False}, marks=pytest.mark.full),
         pytest.param({"centered": True, "eps": 1e-2}, marks=pytest.mark.full),
+        pytest.param({"average_momentum": True}, marks=pytest.mark.full),
     ],
 )
 def test_any_number_can_be_a_vmapped_axis(number, options):
@@ -108,7 +109,15 @@ def test_derivatives_through_training_are_finite_where_a_gradient_is_zero(name):
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(derivatives))
 
 
-@pytest.mark.parametrize("options", [{}, {"eps_in_sqrt": False, "lr_in_momentum": False}, {"centered": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"eps_in_sqrt": False, "lr_in_momentum": False},
+        {"centered": True},
+        pytest.param({"average_momentum": True}, marks=pytest.mark.full),
+    ],
+)
 def test_derivatives_by_the_numbers_equal_finite_differences(options):
     numbers = {
         "learning_rate": 0.05,
@@ -332,7 +341,7 @@ def test_other_wrappers_scan_without_a_change_of_type(name, wrap):
 @pytest.mark.parametrize("with_params", [True, False])
 @pytest.mark.parametrize("name", [name for name in OPTIONS if name not in ("schedule", "everything")])
 def test_every_number_can_be_injected_and_the_state_is_the_uninjected_one(name, with_params):
-    if name in ("l2", "decoupled") and not with_params:
+    if "weight_decay" in OPTIONS[name] and not with_params:
         pytest.skip("weight decay needs the parameters")
     tx = optax.inject_hyperparams(rmsprop)(**({"learning_rate": 0.01} | OPTIONS[name]))
     plain = make(name)

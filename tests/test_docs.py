@@ -21,14 +21,17 @@ QUICK = {
     "char_rnn.py": ["--steps", "20"],
     "digits.py": ["--steps", "20", "--out", "."],
     "low_memory.py": ["--steps", "20", "--out", "."],
+    "multi_host.py": ["--steps", "10", "--width", "32", "--length", "32"],
     "nnx_diagnostics.py": ["--steps", "20", "--out", "."],
     "note_claims.py": ["--quick", "--out", "."],
     "port_from_torch.py": ["--steps", "12"],
+    "sharpness.py": ["--quick", "--out", "."],
     "sweep.py": ["--steps", "20", "--out", "."],
 }
 NEEDS = {
-    "port_from_torch.py": ["torch"],
     "checkpoints.md": ["orbax.checkpoint", "safetensors"],
+    "multi_host.py": ["orbax.checkpoint"],
+    "port_from_torch.py": ["torch"],
     "scaling.md": ["orbax.checkpoint"],
 }
 
@@ -125,3 +128,19 @@ def test_each_marker_s_command_is_documented():
     markers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["markers"]
     for marker in markers:
         assert f"pytest -m {marker.partition(':')[0]}" in PAGES[1].read_text()
+
+
+NOT_ON_A_GPU = """
+    layouts offload quantiles shard_map sharding state_shardings sweep_devices multi_host
+    checkpoint_files checkpoint_files_of_trainers checkpoint_frameworks checkpoint_trainers live peers upstream
+    checkpoint_refusals checkpoint_trainers_refusals wrong_calls wrong_calls_of_runs wrong_calls_of_states
+    architecture dialects_files dialects_page docs interfaces memory_page plots prose recipes_page scaling_page
+    sensitivity sharpness_page the_note
+"""  # they need eight devices, compare with other libraries, or, the last three lines, compute nothing there
+
+
+def test_every_file_of_tests_is_in_one_part_of_those_on_a_gpu_or_has_a_reason():
+    script = (ROOT / ".ci" / "gpu").read_text()
+    parts = " ".join(re.findall(r'^    \[\w+\]="(.*)"$', script, re.MULTILINE)).split()
+    files = sorted(path.stem.removeprefix("test_") for path in (ROOT / "tests").glob("test_*.py"))
+    assert sorted(parts + NOT_ON_A_GPU.split()) == files

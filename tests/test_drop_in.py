@@ -106,7 +106,16 @@ NEGATIVE = {
 
 
 @pytest.mark.parametrize("rate", NEGATIVE.values(), ids=NEGATIVE)
-@pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"momentum": 0.9, "lr_in_momentum": False}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"momentum": 0.9},
+        {"momentum": 0.9, "lr_in_momentum": False},
+        pytest.param({"momentum": 0.9, "average_momentum": True}, marks=pytest.mark.full),
+    ],
+    ids=str,
+)
 def test_a_negative_rate_ascends(rate, options):
     def two(tx):
         _, state = tx.update(GRADS, tx.init(PARAMS), PARAMS)

@@ -23,11 +23,12 @@ OPTIONS = {
     "centered outside": {"centered": True, "eps_in_sqrt": False},
     "momentum": {"momentum": 0.9},
     "torch": {"momentum": 0.9, "lr_in_momentum": False, "eps_in_sqrt": False},
+    "average": {"momentum": 0.9, "average_momentum": True, "nesterov": True},
     "l2": {"weight_decay": 0.1, "decoupled_weight_decay": False, "momentum": 0.9, "nesterov": True},
     "decoupled": {"weight_decay": 0.1, "centered": True, "momentum": 0.9},
 }
 DTYPES = {"float32": np.float32, "bfloat16": jnp.bfloat16, "float16": np.float16, "float64": np.float64}
-every_option = pytest.mark.parametrize("name", OPTIONS)
+every_option = pytest.mark.parametrize("name", rows(OPTIONS, OPTIONS.keys() - {"average"}))
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 

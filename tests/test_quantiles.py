@@ -9,8 +9,9 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from rmsprop_optax import _quantiles, diagnostics, rmsprop
-from rmsprop_optax._quantiles import quantiles, shares
+from rmsprop_optax import diagnostics, rmsprop
+from rmsprop_optax.diagnostics import quantiles as counting
+from rmsprop_optax.diagnostics.quantiles import quantiles, shares
 from rmsprop_optax.sharding import state_shardings
 
 Q = np.array([0.0, 0.05, 0.5, 0.951, 1.0], np.float32)
@@ -58,17 +59,17 @@ def test_mixed_precision_keeps_each_array_s_own():
 
 
 def test_counts_go_beyond_what_32_bits_hold():
-    count = _quantiles._carried(jnp.uint32(2**20), jnp.uint32(2**17 + 5))
+    count = counting._carried(jnp.uint32(2**20), jnp.uint32(2**17 + 5))
     assert [int(part) for part in count] == [2**20 + 2, 5]
-    more = _quantiles._Count(jnp.uint32(2**20 + 2), jnp.uint32(6))
-    assert bool(_quantiles._at_most(count, more))
-    assert not bool(_quantiles._at_most(more, count))
+    more = counting._Count(jnp.uint32(2**20 + 2), jnp.uint32(6))
+    assert bool(counting._at_most(count, more))
+    assert not bool(counting._at_most(more, count))
 
 
 def test_an_array_of_more_elements_is_counted_row_by_row(monkeypatch):
-    monkeypatch.setattr(_quantiles, "_TOO_MANY", 100)
+    monkeypatch.setattr(counting, "_TOO_MANY", 100)
     mask = jnp.asarray(RNG.random((40, 5, 7)) < 0.5)
-    counts = [_quantiles._carried(*count) for count in _quantiles._count(mask, ~mask)]
+    counts = [counting._carried(*count) for count in counting._count(mask, ~mask)]
     assert [int(count.high) * 2**16 + int(count.low) for count in counts] == [mask.sum(), mask.size - mask.sum()]
 
 
@@ -83,7 +84,7 @@ def test_eight_billion_parameters_are_measured():
 def test_a_rank_that_float32_rounds_up_is_the_last():
     size = 2**24 + 4
     assert np.float32(size - 1) == size
-    rank, last, weight = _quantiles._ranks([size], [jnp.dtype("float32")], jnp.ones(1))
+    rank, last, weight = counting._ranks([size], [jnp.dtype("float32")], jnp.ones(1))
     assert [int(part[0, 0]) for part in rank] == [int(part[0, 0]) for part in last] == [2**8, 3]
     assert weight == 0
 

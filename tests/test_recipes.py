@@ -13,6 +13,7 @@ from kit import reference
 from rmsprop_optax import recipes
 
 INSIDE, OUTSIDE = {"eps_mode": "inside"}, {"eps_mode": "outside", "lr_in_momentum": False}
+AVERAGE = {"momentum": 0.9, "average_momentum": True}
 ONES, CENTERED = {"acc_init": 1.0}, {"decay": 0.95, "centered": True}
 TF_NETWORK = {"decay": 0.9, "momentum": 0.9} | INSIDE | ONES
 STEPS = 70
@@ -27,6 +28,22 @@ PUBLISHED = {
     "dqn, nature": (lambda: recipes.dqn(), CENTERED | {"eps": 0.01}, lambda t: 2.5e-4),
     "dqn, dqn_zoo": (lambda: recipes.dqn(source="dqn_zoo"), CENTERED | {"eps": 0.01 / 1024}, lambda t: 2.5e-4),
     "dqn, dopamine": (lambda: recipes.dqn(source="dopamine"), CENTERED | ONES | {"eps": 1e-5}, lambda t: 2.5e-4),
+    "prioritized_dqn": (lambda: recipes.prioritized_dqn(), CENTERED | {"eps": 0.01 / 1024 / 16}, lambda t: 2.5e-4 / 4),
+    "qmix": (
+        lambda: recipes.qmix(),
+        {"decay": 0.99, "eps": 1e-5, "clip": ("global_norm", 10.0)} | OUTSIDE,
+        lambda t: 5e-4,
+    ),
+    "dreamer_v3": (
+        lambda: recipes.dreamer_v3(),
+        {"decay": 0.999, "eps": 1e-20, "clip": ("adaptive", 0.3, 1e-3), "bias_correction": True} | AVERAGE | OUTSIDE,
+        lambda t: 4e-5 * t / 1000,
+    ),
+    "dpo": (
+        lambda: recipes.dpo(),
+        {"decay": 0.99, "eps": 1e-8, "clip": ("global_norm", 10.0)} | OUTSIDE,
+        lambda t: 5e-7 * min(1, (t + 1) / 151),
+    ),
     "a3c, mnih": (lambda: recipes.a3c(STEPS), {"decay": 0.99, "eps": 0.1}, lambda t: 7e-4 * linear(t)),
     "a3c, async_rl": (
         lambda: recipes.a3c(STEPS, source="async_rl"),
@@ -52,6 +69,11 @@ PUBLISHED = {
         lambda: recipes.impala(STEPS, source="torchbeast"),
         {"decay": 0.99, "eps": 0.01, "clip": ("global_norm", 40.0)} | OUTSIDE,
         lambda t: 4.8e-4 * linear(t),
+    ),
+    "impala, cleanba": (
+        lambda: recipes.impala(STEPS, source="cleanba"),
+        {"decay": 0.99, "eps": 0.01, "clip": ("global_norm", 40.0)} | OUTSIDE,
+        lambda t: 6e-4 * linear(t // 4 * 4),
     ),
     "inception_v3, inception": (
         lambda: recipes.inception_v3(1),
@@ -186,6 +208,11 @@ REFUSALS = {
     "an unknown source": (lambda: recipes.dqn(source="rainbow"), ValueError, "`source` must be one of 'nature', .*"),
     "a source that is not a word": (lambda: recipes.impala(9, source=1), ValueError, "`source` must be one of"),
     "a run of no steps": (lambda: recipes.a3c(0), ValueError, "`steps` must be above 0.*Pass None"),
+    "a fall every 0 updates": (lambda: recipes.impala(9, every=0), ValueError, "`every` must be above 0.*Pass 1"),
+    "a rate that is not a number": (lambda: recipes.dpo("5e-7"), TypeError, "`learning_rate` must be a number"),
+    "a negative rate": (lambda: recipes.qmix(-1.0), ValueError, "`learning_rate` must be"),
+    "a rate by epoch": (lambda: recipes.dreamer_v3(lambda t: 0.1), TypeError, "`learning_rate` must be a number"),
+    "no rate": (lambda: recipes.prioritized_dqn(None), TypeError, "`learning_rate` must be a number"),
     "an epoch of no steps": (lambda: recipes.char_rnn(0), ValueError, "`steps_per_epoch` must be above 0"),
     "a traced epoch": (lambda: recipes.mobilenet_v3(jnp.array(9.0)), TypeError, "`steps_per_epoch` must be a Python"),
     "a negative learning rate": (lambda: recipes.wgan(-1.0), ValueError, "`learning_rate` must be"),

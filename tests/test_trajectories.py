@@ -1,4 +1,4 @@
-"""`rmsprop`, with switches, replays what 25 libraries did with recorded gradients."""
+"""`rmsprop`, with switches, replays what 27 libraries did with recorded gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -30,12 +30,14 @@ def from_switches(case: Case) -> optax.GradientTransformation:
         momentum=c["momentum"] or None,
         nesterov=c["nesterov"] == "trace" and c["momentum"] > 0,
         bias_correction=c["bias_correction"],
+        average_momentum=c.get("average_momentum", False),
         lr_in_momentum=c["lr_in_momentum"],
         weight_decay=c["weight_decay"] or None,
         decoupled_weight_decay=c["wd_mode"] == "decoupled",
+        weight_decay_mask=c.get("decays") and {name: name in c["decays"] for name in case.params},
     )
     links = [optax.scale(-1.0)] if c["maximize"] else []
-    kind, limit = c["clip"] or (None, None)
+    kind, limit, *floor = c["clip"] or (None, None)
     if kind == "value":
         links.append(optax.clip(limit))
     elif kind == "global_norm":
@@ -43,6 +45,10 @@ def from_switches(case: Case) -> optax.GradientTransformation:
     elif kind == "norm":
         each = {name: optax.clip_by_global_norm(limit) for name in case.params}
         links.append(optax.partition(each, {name: name for name in case.params}))
+    elif kind == "adaptive":
+        upper = lambda p: limit * jnp.maximum(*floor, jnp.linalg.norm(jnp.ravel(p)))  # noqa: E731
+        clip = lambda g, p: g / jnp.maximum(1, jnp.linalg.norm(jnp.ravel(g)) / upper(p))  # noqa: E731
+        links.append(optax.stateless(lambda updates, params: jax.tree.map(clip, updates, params)))
     tx = optax.chain(*links, tx)
     return optax.contrib.split_real_and_imaginary(tx) if c["complex"] == "real_pair" else tx
 
@@ -77,4 +83,4 @@ def test_the_numpy_reference_replays_the_recorded_trajectory(case):
 def test_every_case_is_covered_or_has_a_reason():
     reasons = {why_not(case) for case in ALL} - {None}
     assert reasons == set(NOT_COVERED)
-    assert len(COVERED) == 424
+    assert len(COVERED) == 466

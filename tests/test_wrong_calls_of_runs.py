@@ -1,4 +1,4 @@
-"""`sweep`, `plots` and `diagnostics`, called wrong: each answer is a sentence that names the argument."""
+"""`sweep`, `scaling`, `plots` and `diagnostics`, called wrong: each answer is a sentence that names the argument."""
 
 import inspect
 
@@ -11,7 +11,7 @@ import pytest
 from kit.wrong_arguments import NUMBERS, PARAMS, STATE, TREES, TX, fault, faults, ours, rows_of
 from kit.wrong_calls import public
 
-from rmsprop_optax import diagnostics, plots, rmsprop, sweep
+from rmsprop_optax import diagnostics, plots, rmsprop, scaling, sweep
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -67,6 +67,11 @@ CALLS = {
     "sweep.Sweep.suggest": (method("suggest"), FIELDS),
     "sweep.Sweep.to_dict": (method("to_dict"), FIELDS),
     "sweep.Sweep.sensitivity": (RUN.sensitivity, {"octaves": (0.5, set())}),
+    "scaling.decay": (scaling.decay, {"half_life": (10.0, {"a number"}), "batch_size": (1, {"a number"})}),
+    "scaling.rescaled": (scaling.rescaled, {
+        "batch_size": (1, {"a number"}), "new_batch_size": (2, {"a number"}), "learning_rate": (0.1, {"a number"}),
+        "decay": (0.9, set()), "eps": (1e-8, {"a number"}), "eps_in_sqrt": (True, {"a bool"}),
+    }),
     "plots.paths": (plots.paths, {"function": (bowl, set()), "routes": ({"a": np.ones((3, 2))}, set()), **DRAWN}),
     "plots.sweep": (plots.sweep, {"sweeps": (RUN, set()), **DRAWN}),
     "plots.effective_learning_rates": (plots.effective_learning_rates, {
@@ -82,6 +87,10 @@ CALLS = {
         "params": (PARAMS, {"parameters", "complex parameters"}), **MEASURED,
         "quantiles": ((0.5,), {"a list", "a tensor"}),
     }),
+    "diagnostics.sharpness": (diagnostics.sharpness, {
+        "loss_fn": (lambda params: jnp.sum(params["w"] ** 2), set()), "params": (PARAMS, {"parameters"}),
+        "state": (STATE, {"a state"}), **MEASURED, "iterations": (1, set()), "tolerance": (1e-3, {"a number"}),
+    }),
     "diagnostics.oscillation": (diagnostics.oscillation, {
         "previous": (PARAMS, {"parameters"}), "updates": (PARAMS, {"parameters"}),
     }),
@@ -89,6 +98,7 @@ CALLS = {
         "tx": (TX, {"a transformation"}), "gradients": (jnp.ones(3), {"a list", "an array"}),
     }),
 }  # fmt: skip
+METHODS_OF_FIELDS = ("sweep.Sweep.suggest", "sweep.Sweep.to_dict")  # which have no arguments of their own
 ALSO = {  # what an answer may name in place of the argument
     ("sweep.learning_rates", "params"): ["loss_fn"],
     ("diagnostics.measure", "params"): ["gradients"],
@@ -105,7 +115,7 @@ def test_a_wrong_value_is_answered_by_a_sentence_that_names_the_argument(name, a
     assert plt.get_fignums() == figures
 
 
-@pytest.mark.parametrize("name", [name for name in CALLS if not name.startswith("sweep.Sweep.")])
+@pytest.mark.parametrize("name", [name for name in CALLS if name not in METHODS_OF_FIELDS])
 def test_a_misspelt_missing_or_surplus_argument_is_answered_by_the_right_name(name):
     function, arguments = CALLS[name]
     right = {argument: value for argument, (value, _) in arguments.items()}
@@ -115,12 +125,13 @@ def test_a_misspelt_missing_or_surplus_argument_is_answered_by_the_right_name(na
         assert fault(lambda spelt=spelt: function(**spelt), argument) is None
         if parameter.default is parameter.empty:
             assert fault(lambda rest=rest: function(**rest), argument) is None
-    assert fault(lambda: function(*right.values(), *range(20)), name.rpartition(".")[2]) is None
+    called = function.__qualname__
+    assert fault(lambda: function(*right.values(), *range(20)), called) is None
     assert fault(lambda: function(None, **right), next(iter(right))) is None
 
 
 def test_every_public_function_and_method_is_called_wrong_in_ten_ways():
-    names = public(sweep, plots, diagnostics)
+    names = public(sweep, scaling, plots, diagnostics)
     few = {name: rows_of(CALLS[name][1]) if name in CALLS else 0 for name in names}
     assert {name: n for name, n in few.items() if n < 10} == {}
 

@@ -70,8 +70,9 @@ def adapt(
     - `centered` switched on: `mu` starts at 0, with which the variance is the mean square. Switched off:
       `variance` :math:`+ |\mu|^2` is the mean square. A centered state of optax keeps the mean square instead of the
       variance; it is converted.
-    - Momentum switched on: the trace starts at 0. Switched off: it is dropped.
-    - The learning rate moved into or out of the momentum: the trace is multiplied or divided by
+    - Momentum switched on: the trace starts at 0. Switched off: it is dropped. A sum and an average of the steps
+      (`average_momentum`) are not made of each other: the one is dropped, the other starts, its count of steps at 0.
+    - The learning rate moved into or out of the momentum: the trace or the average is multiplied or divided by
       :math:`-\alpha`, exact if the learning rate has been constant.
     - A schedule or a bias correction goes on from the count in the same place, or from the one number of steps on which
       all counts agree. If there is none, a schedule starts at 0 unless `count` is given; a bias correction of an old
@@ -93,7 +94,7 @@ def adapt(
       tx: The transformation that carries on.
       params: The parameters, with the paths and shapes of those of `old_state`, and those in `start`. A float64
         parameter's moments become float64.
-      learning_rate: :math:`\alpha` of the old state's trace, not 0. A number; only if the order changes.
+      learning_rate: :math:`\alpha` of the old state's momentum, not 0. A number; only if the order changes.
       count: The steps taken, if `old_state` doesn't have them. A whole number, or one for each member of an ensemble.
       start: The paths of parameters that `old_state` knows nothing of, `layer/kernel`, or `layer` for all below it.
       allow_rounding: Whether float64 may become float32.
@@ -123,7 +124,7 @@ def adapt(
         learning_rate = _checks.number("learning_rate", learning_rate, signed=True)
     _check_start(start)
     count = _count(old, count)
-    new_state = _init(tx, params, count)
+    new_state = _init(tx, params, np.shape(count) or old.members)
     return continued(
         old, new_state, learning_rate=learning_rate, count=count, start=start, allow_rounding=allow_rounding
     )
@@ -160,6 +161,8 @@ def continued(
 
     _take_moments(old, new, called, learning_rate, None if start is None else _starting(old, new, start), take)
     _take_counts(old, new, count, take)
+    if "ema" in old.moments:
+        _take_average_counts(old, new, take)
     _take_others(old, new, take)
     arrays, mesh = {}, home(new)
     for item in new.items:
@@ -231,7 +234,7 @@ def _moment(
     if field in names.SECOND:
         return _second(field, item, parts, old, new)
     source = parts[field]
-    if field != "trace" or old.lr_in_momentum == new.lr_in_momentum is not None:
+    if field not in ("trace", "ema") or old.lr_in_momentum == new.lr_in_momentum is not None:
         _check_codes(source, item, numbers=old.of_optax or new.of_optax)
         return source.value, source
     if old.lr_in_momentum is None or new.lr_in_momentum is None:
@@ -273,13 +276,13 @@ def _second(field: str, item: Item, parts: dict[str, Item], old: Contents, new: 
 def _reordered(trace: Any, learning_rate: Any, inside: bool | None) -> Any:
     if learning_rate is None:
         raise ValueError(
-            f"`tx` has lr_in_momentum={inside}, `old_state` was made with the other order, so its trace differs by a "
-            "factor of minus the learning rate. Pass `learning_rate`, that of the last steps: "
+            f"`tx` has lr_in_momentum={inside}, `old_state` was made with the other order, so its momentum differs by "
+            "a factor of minus the learning rate. Pass `learning_rate`, that of the last steps: "
             "checkpoint.adapt(old_state, tx, params, learning_rate=...)."
         )
     rate = learning_rate
     if isinstance(rate, float) and rate == 0:
-        raise ValueError("`learning_rate` must be above 0, got 0: the trace that it scaled is gone.")
+        raise ValueError("`learning_rate` must be above 0, got 0: the momentum that it scaled is gone.")
     trace = jnp.asarray(trace)
     return (-rate * trace if inside else -trace / rate).astype(trace.dtype)
 
@@ -309,11 +312,10 @@ def _count(old: Contents, count: Any) -> Any:
     return known
 
 
-def _init(tx: Any, params: Any, count: Any) -> Any:
+def _init(tx: Any, params: Any, members: tuple[int, ...]) -> Any:
     """Make the new state; for an ensemble, that of all its members."""
     _checks.transformation("tx", tx)
     _checks.arrays("params", params, empty=False)
-    members = np.shape(count)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if np.shape(leaf)[: len(members)] != members:
             raise ValueError(
@@ -321,7 +323,7 @@ def _init(tx: Any, params: Any, count: Any) -> Any:
                 f"the number of steps has; got shape {np.shape(leaf)}. A single run has one number: pass it as `count`."
             )
     init = tx.init
-    for _ in np.shape(count):
+    for _ in members:
         init = jax.vmap(init)
     return init(params)
 
@@ -339,6 +341,16 @@ def _take_counts(old: Contents, new: Contents, count: Any, take: Callable[..., N
                 "`tx` has bias_correction, `old_state` has no count of its steps: counted from 0, the correction would "
                 "divide an old average by 1 - decay. Pass `count`, the steps taken."
             )
+
+
+def _take_average_counts(old: Contents, new: Contents, take: Callable[..., None]) -> None:
+    """Take the steps of an average with the average: one that starts counts from 0, however long the run is."""
+    counts = list(old.average_counts.values())
+    for path, item in new.average_counts.items():
+        here = [source for source in counts if source.path == path] or counts
+        if len({np.asarray(source.value).tobytes() for source in here}) > 1:
+            agreed(old.average_counts)  # says how they differ
+        take(item, here[0].value, *here)
 
 
 def _take_others(old: Contents, new: Contents, take: Callable[..., None]) -> None:

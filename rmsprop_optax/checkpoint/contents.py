@@ -26,7 +26,8 @@ __all__ = [
 
 Path = tuple[str, ...]
 
-OF_OPTAX = ("ScaleByRmsState", "ScaleByRmsWithCountState", "ScaleByRStdDevState", "ScaleByRStdDevWithCountState")
+AVERAGE_COUNT = "ema's count"
+"""What the steps of an averaged momentum are called: they may be fewer than those of the run."""
 
 
 class Item(NamedTuple):
@@ -36,7 +37,7 @@ class Item(NamedTuple):
     value: Any
     owner: str  # the class that keeps it, such as optax.EmaState; "" outside of any
     inside: Path  # where it is in that class; for a moment the field, then the parameter's path
-    field: str  # nu, variance, mu, trace or count in the memory of RMSprop; "" in that of anything else
+    field: str  # a moment, count or AVERAGE_COUNT in the memory of RMSprop; "" in that of anything else
 
     @property
     def parameter(self) -> Path:
@@ -48,7 +49,7 @@ class Contents(NamedTuple):
     """The arrays of a state in the order of its leaves, and how its momentum is kept."""
 
     items: list[Item]
-    lr_in_momentum: bool | None  # None if there is no trace of RMSprop, or if the chain does not tell
+    lr_in_momentum: bool | None  # None if RMSprop has no trace and no average, or if the chain does not tell
 
     @property
     def moments(self) -> dict[str, dict[Path, Item]]:
@@ -70,6 +71,16 @@ class Contents(NamedTuple):
         return {item.path: item for item in self.items if item.field == "count"}
 
     @property
+    def average_counts(self) -> dict[Path, Item]:
+        """The counts of steps in averaged momentums, by path."""
+        return {item.path: item for item in self.items if item.field == AVERAGE_COUNT}
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """The shape of an ensemble, told by its counts; () for one run."""
+        return max((item.value.shape for item in (self.counts | self.average_counts).values()), key=len, default=())
+
+    @property
     def others(self) -> dict[Path, Item]:
         """What is neither a moment of RMSprop nor a count of steps, by path."""
         return {item.path: item for item in self.items if not item.field}
@@ -86,19 +97,19 @@ def describe(state: Any) -> Contents:
     items: list[Item] = []
     orders: list[bool | None] = []
 
-    def visit(node: Any, path: Path, owner: Any, at: int, traced: bool) -> None:
+    def visit(node: Any, path: Path, owner: Any, at: int, in_momentum: bool) -> None:
         children = _children(node)
         if children is None:
             inside = path[at:]
-            items.append(Item(path, node, _class(owner), inside, _field(owner, inside, traced)))
+            items.append(Item(path, node, _class(owner), inside, _field(owner, inside, in_momentum)))
             return
         if _is_named_tuple(node) and type(node) not in parameters:
             owner, at = node, len(path)
-        trace = _trace(node)
-        if trace is not None:
-            orders.append(_order(node, trace))
+        momentum = _momentum(node)
+        if momentum is not None:
+            orders.append(_order(node, momentum))
         for i, (key, child) in enumerate(children):
-            visit(child, (*path, *key), owner, at, traced or i == trace)
+            visit(child, (*path, *key), owner, at, in_momentum or i == momentum)
 
     visit(state, (), None, 0, False)
     return Contents(items, orders[0] if len(set(orders)) == 1 else None)
@@ -185,12 +196,6 @@ def name_of(path: Path) -> str:
     return "/".join(path) or "its root"
 
 
-def is_rms(entry: Any) -> bool:
-    """Whether an entry is the memory of RMSprop's rule: ours, or optax's."""
-    of_optax = type(entry).__name__ in OF_OPTAX and type(entry).__module__.partition(".")[0] == "optax"
-    return isinstance(entry, STATES) or of_optax
-
-
 def _children(node: Any) -> list[tuple[Path, Any]] | None:
     """Return the children of a node, each with its step of the path; None for a leaf.
 
@@ -212,38 +217,42 @@ def _class(owner: Any) -> str:
     return "" if owner is None else f"{type(owner).__module__.partition('.')[0]}.{type(owner).__name__}"
 
 
-def _field(owner: Any, inside: Path, traced: bool) -> str:
+def _field(owner: Any, inside: Path, in_momentum: bool) -> str:
     """Name what an array is in the memory of RMSprop."""
     if owner is None or not inside:
         return ""
     name, fields = inside[0], owner._fields
-    if is_rms(owner) or (isinstance(owner, optax.TraceState) and traced):
+    if moments.is_rms(owner) or (isinstance(owner, optax.TraceState) and in_momentum):
         return name
+    if isinstance(owner, optax.EmaState) and in_momentum:
+        return AVERAGE_COUNT if name == "count" else name
     wraps = any(field.startswith("inner") for field in fields)
     return "count" if name == "count" and (fields == ("count",) or wraps) else ""
 
 
-def _trace(chain: Any) -> int | None:
+def _momentum(chain: Any) -> int | None:
     """Return where in a chain the momentum of its RMSprop is: behind the rule, and the only one there."""
     if type(chain) is not tuple:
         return None
-    rules = [i for i, entry in enumerate(chain) if is_rms(entry)]
+    if (average := moments.average_in(chain)) is not None:
+        return average
+    rules = [i for i, entry in enumerate(chain) if moments.is_rms(entry)]
     traces = [i for i, entry in enumerate(chain) if isinstance(entry, optax.TraceState) and rules and i > rules[0]]
     return traces[0] if len(rules) == len(traces) == 1 else None
 
 
-def _order(chain: Any, trace: int) -> bool | None:
-    """Tell from a chain with a trace whether its learning rate stands between the rule and the trace.
+def _order(chain: Any, momentum: int) -> bool | None:
+    """Tell from a chain with a momentum whether its learning rate stands between the two.
 
     Next to the rule it does not. With one link between the two, that is the learning rate if the chain is laid out as
-    `rmsprop` lays it out: optax's ends with the trace, ours may decay behind it.
+    `rmsprop` lays it out: optax's ends with the momentum, ours may decay behind it.
     """
-    rule = next(i for i, entry in enumerate(chain) if is_rms(entry))
-    behind = len(chain) - trace - 1
-    if trace == rule + 1:
+    rule = next(i for i, entry in enumerate(chain) if moments.is_rms(entry))
+    behind = len(chain) - momentum - 1
+    if momentum == rule + 1:
         return False
     ours = isinstance(chain[rule], STATES)
-    return True if trace == rule + 2 and behind <= (1 if ours else 0) else None
+    return True if momentum == rule + 2 and behind <= (1 if ours else 0) else None
 
 
 def _untyped_way(state: Any) -> str:

@@ -94,7 +94,7 @@ def check_codecs(item: Item, x: Any) -> None:
 def no_codes(owner: str, contents: Contents) -> None:
     """Refuse moments that are kept in fewer than 32 bits: they are codes, and need not be the numbers."""
     for item in contents.items:
-        if item.field not in ("", "count") and is_code(item.value.dtype):
+        if item.field in moments.NAMES and is_code(item.value.dtype):
             raise TypeError(codes_message(f"`{item.field}` at {name_of(item.parameter)}", item.value.dtype, owner))
 
 

@@ -12,7 +12,7 @@ from rmsprop_optax.dialects import ROWS
 
 __all__ = ["compare", "decays", "framework_of", "options"]
 
-_SWITCHES = ("eps_in_sqrt", "lr_in_momentum", "decoupled_weight_decay", "bias_correction")
+_SWITCHES = ("eps_in_sqrt", "average_momentum", "lr_in_momentum", "decoupled_weight_decay", "bias_correction")
 _MEANING_0 = ("momentum", "weight_decay")  # where None and 0 take the same path
 _BY_FUNCTION = {row.function: name for name, row in ROWS.items() if row.function}
 
@@ -98,8 +98,12 @@ def compare(
 
 
 def _matters(name: str, recorded: Mapping[str, Any], row: Any) -> bool:
-    """Whether a switch changes the path: the order only with momentum, the kind of decay only with decay."""
-    needs = {"lr_in_momentum": "momentum", "decoupled_weight_decay": "weight_decay"}.get(name)
+    """Whether a switch changes the path: the kind and order of momentum only with one, the kind of decay likewise."""
+    needs = {
+        "average_momentum": "momentum",
+        "lr_in_momentum": "momentum",
+        "decoupled_weight_decay": "weight_decay",
+    }.get(name)
     return needs is None or bool(recorded.get(row.arguments.get(needs, needs)))
 
 

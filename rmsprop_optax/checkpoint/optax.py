@@ -24,13 +24,14 @@ def from_optax(opt_state: Any) -> dict[str, Any]:
 
     Args:
       opt_state: The state, in any chain, masked or partitioned: `ScaleByRmsState`, `ScaleByRmsWithCountState`,
-        `ScaleByRStdDevState` or `ScaleByRStdDevWithCountState`, with a `TraceState` and counts of steps or without.
+        `ScaleByRStdDevState` or `ScaleByRStdDevWithCountState`, with a `TraceState` or an `EmaState` behind it and
+        counts of steps, or without.
         What other links and wrappers remember has no place in the result: :func:`adapt` moves a whole state.
 
     Returns:
-      For :func:`restore`: from `nu`, or `variance` and `mu`, and `trace` if there is one, to dictionaries from a leaf's
-      path to its array; from `count` to the steps taken, if the state counts them, in an ensemble one for each member;
-      from `lr_in_momentum` to a bool, if there is a trace.
+      For :func:`restore`: from `nu`, or `variance` and `mu`, and `trace` or `ema` if there is one, to dictionaries from
+      a leaf's path to its array; from `count` to the steps taken, if the state counts them, in an ensemble one for each
+      member; from `lr_in_momentum` to a bool, if there is a trace or an average.
 
     Raises:
       ValueError: The state is another optimizer's, or has two RMSprops for one parameter, or remembers more; its counts
@@ -62,9 +63,9 @@ def from_optax(opt_state: Any) -> dict[str, Any]:
         moments = {"variance": {path: variance(leaf, moments["mu"][path]) for path, leaf in nu.items()}} | moments
     else:
         moments = {"nu": nu} | moments
-    if (count := agreed(found.counts)) is not None:
+    if (count := agreed(found.counts | found.average_counts)) is not None:
         moments["count"] = count
-    if "trace" in moments and found.lr_in_momentum is not None:
+    if not {"trace", "ema"}.isdisjoint(moments) and found.lr_in_momentum is not None:
         moments["lr_in_momentum"] = found.lr_in_momentum
     return moments
 

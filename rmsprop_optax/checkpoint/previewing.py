@@ -99,7 +99,7 @@ def _check_step(old_tx: Any, gradients: Any, old_state: Any, params: Any) -> Non
     trained = lambda g, p: g if jnp.issubdtype(jnp.result_type(p), jnp.inexact) else None  # noqa: E731
     _checks.inexact("gradients", jax.tree.map(trained, gradients, params, is_leaf=lambda g: g is None))
     init = old_tx.init
-    for _ in _members(old_state):
+    for _ in describe(old_state).members:
         init = jax.vmap(init)
     made = jax.eval_shape(init, params)
     expected: Any = jax.tree.structure(made)
@@ -111,15 +111,10 @@ def _check_step(old_tx: Any, gradients: Any, old_state: Any, params: Any) -> Non
         )
 
 
-def _members(state: Any) -> tuple[int, ...]:
-    """Return the shape of an ensemble, as its counts have it."""
-    return max((item.value.shape for item in describe(state).counts.values()), key=len, default=())
-
-
 def _update(tx: Any, gradients: Any, state: Any, params: Any) -> Any:
     """Return the next update; for an ensemble, those of all its members."""
     update = optax.with_extra_args_support(tx).update
-    for _ in _members(state):
+    for _ in describe(state).members:
         update = jax.vmap(update)
     return update(gradients, state, params)[0]
 

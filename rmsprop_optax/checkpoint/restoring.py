@@ -27,7 +27,13 @@ from rmsprop_optax.checkpoint.filling import (
 
 __all__ = ["restore"]
 
-_OPTION = {"nu": "centered=False", "variance": "centered=True", "mu": "centered=True", "trace": "momentum"}
+_OPTION = {
+    "nu": "centered=False",
+    "variance": "centered=True",
+    "mu": "centered=True",
+    "trace": "momentum, a sum",
+    "ema": "average_momentum=True",
+}
 _KEYS = (*names.NAMES, "count", "lr_in_momentum")
 
 
@@ -55,8 +61,9 @@ def restore(state: Any, moments: Any, *, allow_rounding: bool = False) -> Any:
           momentum. For a file of optax's own RMSprop, fill `optax.rmsprop(...).init(params)` and pass that to
           :func:`adapt`.
         - A dictionary as `from_torch`, `from_keras`, `from_tf1` and `from_optax` return it: from `nu`, or `variance`
-          and `mu`, and `trace` to trees like the parameters, or dictionaries from a leaf's path (`layer/kernel`); from
-          `count` to the number of steps taken; from `lr_in_momentum` to a bool. What else the state has stays as it is.
+          and `mu`, and `trace` or `ema` to trees like the parameters, or dictionaries from a leaf's path
+          (`layer/kernel`); from `count` to the number of steps taken, those of `ema` included; from `lr_in_momentum` to
+          a bool. What else the state has stays as it is.
 
       allow_rounding: Whether float64 may become float32.
 
@@ -102,7 +109,7 @@ def restore(state: Any, moments: Any, *, allow_rounding: bool = False) -> Any:
 
 
 def _is_statistics(moments: Any) -> bool:
-    return isinstance(moments, Mapping) and not {*names.NAMES}.isdisjoint(moments)
+    return isinstance(moments, Mapping) and not {*names.NAMES}.difference({"ema"}).isdisjoint(moments)
 
 
 def _statistics(wanted: Contents, given: Mapping[str, Any]) -> dict[Path, Any]:
@@ -119,12 +126,13 @@ def _statistics(wanted: Contents, given: Mapping[str, Any]) -> dict[Path, Any]:
         arrays |= {item.path: trees[field][pairs[parameter]] for parameter, item in items.items()}
     _check_order(wanted.lr_in_momentum, given.get("lr_in_momentum"))
     count = None if given.get("count") is None else whole(given["count"])
-    if wanted.counts and count is None:
+    counts = wanted.counts | wanted.average_counts
+    if counts and count is None:
         raise ValueError(
-            f"`state` counts steps at {', '.join(map(name_of, wanted.counts))}, `moments` has no `count`: a schedule "
+            f"`state` counts steps at {', '.join(map(name_of, counts))}, `moments` has no `count`: a schedule "
             'or a bias correction would start again. Add the number of steps taken: moments | {"count": 1000}.'
         )
-    for path, item in wanted.counts.items():
+    for path, item in counts.items():
         arrays[path] = jnp.full(item.value.shape, count, item.value.dtype) if isinstance(count, int) else count
     return arrays
 
@@ -171,12 +179,13 @@ def _why(wanted: Contents, given: Mapping[Path, Any]) -> str:
             "checkpoint.restore(optax.rmsprop(..., centered=True).init(params), container), and move that with "
             "checkpoint.adapt."
         )
-    if "trace" in found and "trace" in wanted.moments:
-        here = next(iter(wanted.moments["trace"].values())).path
-        if (*here[: here.index("trace")],) != (*found["trace"][: found["trace"].index("trace")],):
+    for momentum in {"trace", "ema"} & found.keys() & wanted.moments.keys():
+        here, there = next(iter(wanted.moments[momentum].values())).path, found[momentum]
+        if (*here[: here.index(momentum)],) != (*there[: there.index(momentum)],):
             return (
-                " The trace stands elsewhere in the list, so learning rate and momentum have another order, or it is "
-                "another chain. Fill the state of the optimizer that wrote it, and move that with checkpoint.adapt."
+                f" The {momentum} stands elsewhere in the list, so learning rate and momentum have another order, or "
+                "it is another chain. Fill the state of the optimizer that wrote it, and move that with "
+                "checkpoint.adapt."
             )
     return " Fill the state of the optimizer that wrote it, and move that with checkpoint.adapt."
 
@@ -235,8 +244,8 @@ def _check_order(wanted: bool | None, given: Any) -> None:
     given = None if given is None else _checks.switch("lr_in_momentum", given)
     if None not in (wanted, given) and wanted != given:
         raise ValueError(
-            f"`moments` has a trace with lr_in_momentum={given}, `state` one with lr_in_momentum={wanted}: they differ "
-            "by a factor of minus the learning rate. Build the optimizer with the order of the run before (the "
+            f"`moments` has a momentum with lr_in_momentum={given}, `state` one with lr_in_momentum={wanted}: they "
+            "differ by a factor of minus the learning rate. Build the optimizer with the order of the run before (the "
             "functions of `dialects` have it), then move to the other with checkpoint.adapt. In a chain of your own "
             "whose order is right, take `lr_in_momentum` out of `moments`."
         )
@@ -252,7 +261,7 @@ def _differing(wanted: Contents, trees: Mapping[str, Mapping[Path, Any]]) -> Con
 
 def _where(item: contents.Item, statistics: bool) -> str:
     """Name an array as it was given: by its moment, or by its place in a state."""
-    if statistics and item.field != "count":
+    if statistics and item.field in names.NAMES:
         return f"`{item.field}` at {name_of(item.parameter)}"
     return f"`moments` at {name_of(item.path)}"
 

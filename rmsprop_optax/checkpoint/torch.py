@@ -207,6 +207,11 @@ def _for_groups(groups: list[dict[str, Any]], found: Contents) -> dict[str, dict
         moments[name] = joined({path: item.value for path, item in tree.items()})
     if "variance" in moments:
         moments["nu"] = {path: mean_square(leaf, moments["mu"][path]) for path, leaf in moments.pop("variance").items()}
+    if "ema" in moments:
+        raise ValueError(
+            "`state` has `ema`, an average of the steps, and PyTorch's momentum is their sum. Without the average, "
+            "checkpoint.adapt moves the state to an optimizer with average_momentum=False, and reports what it drops."
+        )
     if set(wanted) != set(moments):
         raise ValueError(
             f"`param_groups` must ask for the moments of `state`, {', '.join(moments)}; centered="

@@ -141,9 +141,8 @@ class RmsByte:
         fraction = (z >> 10) & 1023
         z = z + ((fraction * (1024 - fraction) * 11) >> 8)
         up = (bits >> 12).astype(jnp.int32)
-        return jnp.where(
-            r > 0, jnp.clip((z + up) >> 20, -self._below, 254 - self._below) + (1 + self._below), 0
-        ).astype(self.dtype)
+        code = jnp.clip((z + up) >> 20, -self._below, 254 - self._below) + (1 + self._below)
+        return jnp.where(r > 0, code, 0).astype(self.dtype)
 
     @_checks.keywords
     def decode(self, codes: jax.Array) -> jax.Array:
@@ -168,8 +167,8 @@ class SignedByte:
     average.
 
     A byte has no room for a scale, so `unit` must be about the size of what is kept. Relative to the root of the second
-    moment that is 1. For the `trace` of `rmsprop` it is the learning rate, or 1 with `lr_in_momentum=False`; where a
-    schedule takes the rate far below `unit`, use `BFloat16` instead.
+    moment that is 1. For the `trace` or `ema` of `rmsprop` it is the learning rate, or 1 with `lr_in_momentum=False`;
+    where a schedule takes the rate far below `unit`, use `BFloat16` instead.
 
     Args:
       unit: :math:`s`, within 2^-100 and 2^100, in units of what is kept; the nearest power of 2 serves. A Python or

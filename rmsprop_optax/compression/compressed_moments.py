@@ -7,9 +7,7 @@ they sit in a chain, and keep the shapes and shardings of the parameters.
 from __future__ import annotations  # signatures in help() read as written here
 
 import contextlib
-import dataclasses
 import functools
-import zlib
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +19,7 @@ from jax.tree_util import GetAttrKey
 
 from rmsprop_optax import _checks, moments
 from rmsprop_optax._value import value
+from rmsprop_optax.compression.choosing import checksum, chosen, listed
 from rmsprop_optax.compression.codecs import Codec, dither
 
 __all__ = ["CompressedState", "compressed", "decompress", "recompress"]
@@ -46,6 +45,7 @@ def compressed(
     variance: Codec | None = None,
     mu: Codec | None = None,
     trace: Codec | None = None,
+    ema: Codec | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Keep the moments of a transformation in codes between its steps.
 
@@ -75,6 +75,8 @@ def compressed(
       variance: How to keep the variance of a centered RMSprop: with the same codecs, or None. Structure.
       mu: How to keep the mean: `SignedByte(relative_to="nu")` or `BFloat16()`, or None. Structure.
       trace: How to keep the momentum: `BFloat16()` or `SignedByte(learning_rate)`, or None. Structure.
+      ema: Likewise for a momentum that is an average of the steps, in `rmsprop(average_momentum=True)`. The average of
+        a link of your own, `optax.ema`, is left as it is. Structure.
 
     Returns:
       The transformation. Calls with equal arguments return equal optimizers, as far as `tx` does. Its state is a
@@ -102,7 +104,7 @@ def compressed(
     """
     _checks.transformation("tx", tx)
     inner = optax.with_extra_args_support(tx)
-    codecs = _codecs(nu=nu, variance=variance, mu=mu, trace=trace)
+    codecs = chosen(nu=nu, variance=variance, mu=mu, trace=trace, ema=ema)
 
     def init_fn(params):
         _checks.arrays("params", params)
@@ -110,7 +112,7 @@ def compressed(
             raise ValueError("`params` must be a tree of arrays, got None: there are no moments to keep in codes.")
         dither_count = moments.counter(params)
         inner_state = _beside(_encoded(inner.init(params), codecs, dither_count), params)
-        return CompressedState(dither_count, inner_state, moments.counter(params, _checksum(codecs), jnp.uint32))
+        return CompressedState(dither_count, inner_state, moments.counter(params, checksum(codecs), jnp.uint32))
 
     def update_fn(updates, state, params=None, **extra_args):
         if not isinstance(state, CompressedState):
@@ -135,6 +137,7 @@ def decompress(
     variance: Codec | None = None,
     mu: Codec | None = None,
     trace: Codec | None = None,
+    ema: Codec | None = None,
 ) -> optax.OptState:
     """Return a state with its moments in float32, to look at them, to edit or to move them.
 
@@ -147,6 +150,7 @@ def decompress(
       variance: Likewise for `variance`. Structure.
       mu: Likewise for `mu`. Structure.
       trace: Likewise for `trace`. Structure.
+      ema: Likewise for `ema`. Structure.
 
     Returns:
       The state, float32 arrays where there were codes.
@@ -163,7 +167,7 @@ def decompress(
       >>> print(optax.tree.get(compression.decompress(state, nu=compression.RmsByte()), "nu"))
       [0. 0. 0.]
     """
-    codecs = _codecs(nu=nu, variance=variance, mu=mu, trace=trace)
+    codecs = chosen(nu=nu, variance=variance, mu=mu, trace=trace, ema=ema)
 
     def decoded(node):
         return CompressedState(node.dither_count, _decoded(node.inner_state, codecs), jnp.zeros_like(node.made_by))
@@ -179,6 +183,7 @@ def recompress(
     variance: Codec | None = None,
     mu: Codec | None = None,
     trace: Codec | None = None,
+    ema: Codec | None = None,
 ) -> optax.OptState:
     """Return a state with its moments in codes again: the way back from `decompress`.
 
@@ -191,6 +196,7 @@ def recompress(
       variance: Likewise for `variance`. Structure.
       mu: Likewise for `mu`. Structure.
       trace: Likewise for `trace`. Structure.
+      ema: Likewise for `ema`. Structure.
 
     Returns:
       The state, codes where there were float32 arrays.
@@ -207,70 +213,13 @@ def recompress(
       >>> print(compression.recompress(state, nu=compression.RmsByte()).inner_state[0].nu)
       [0 0 0]
     """
-    codecs = _codecs(nu=nu, variance=variance, mu=mu, trace=trace)
+    codecs = chosen(nu=nu, variance=variance, mu=mu, trace=trace, ema=ema)
 
     def encoded(node):
         inner_state = _encoded(node.inner_state, codecs, node.dither_count)
-        return CompressedState(node.dither_count, inner_state, jnp.full_like(node.made_by, _checksum(codecs)))
+        return CompressedState(node.dither_count, inner_state, jnp.full_like(node.made_by, checksum(codecs)))
 
     return _map_compressed(encoded, state)
-
-
-def _codecs(**codecs: Codec | None) -> dict[str, Codec]:
-    named = {name: codec for name, codec in codecs.items() if codec is not None}
-    if not named:
-        raise ValueError(f"Name at least one of {_listed(codecs)}, say nu=compression.RmsByte().")
-    for name, codec in named.items():
-        _check_codec(name, codec)
-        if name in moments.SECOND:
-            _check_second(name, codec)
-        elif not codec.signed:
-            raise ValueError(
-                f"`{name}` can be negative, and {codec!r} holds no signs. Use compression.SignedByte, with "
-                'relative_to="nu" for mu, or compression.BFloat16().'
-            )
-    return named
-
-
-def _checksum(codecs: dict[str, Codec]) -> int:
-    """Return 32 bits that differ where codecs do, so that no codes are read with other codecs than made them.
-
-    A dataclass prints its fields; of other codecs the class has to do, for their `repr` may be an address.
-    """
-    described = {
-        name: repr(codec) if dataclasses.is_dataclass(codec) else type(codec).__qualname__
-        for name, codec in sorted(codecs.items())
-    }
-    return zlib.crc32(repr(described).encode())
-
-
-def _check_codec(name: str, codec: Any) -> None:
-    lacking = [member for member in _MEMBERS if not hasattr(codec, member)]
-    if isinstance(codec, type) or lacking:
-        hint = "" if isinstance(codec, type) or len(lacking) == len(_MEMBERS) else f" It lacks {_listed(lacking)}."
-        raise TypeError(
-            f"`{name}` must be a codec, such as compression.BFloat16(), or None, got {_checks.shown(codec)}.{hint}"
-        )
-    if codec.relative_to not in (None, "nu"):
-        raise ValueError(
-            f'`{name}` is kept relative to {codec.relative_to!r}; `relative_to` must be None or "nu", the second '
-            "moment beside it."
-        )
-
-
-def _check_second(name: str, codec: Codec) -> None:
-    way = "Use compression.RmsByte() or compression.BFloat16()."
-    if codec.relative_to is not None:
-        raise ValueError(f"`{name}` is a second moment and can't be kept relative to itself, got {codec!r}. {way}")
-    if not codec.scale_free:
-        raise ValueError(f"`{name}` spans many orders of magnitude, and {codec!r} has one scale. {way}")
-
-
-_MEMBERS = ("dtype", "signed", "scale_free", "relative_to", "encode", "decode")
-
-
-def _listed(names: Any) -> str:
-    return ", ".join(f"`{name}`" for name in names)
 
 
 class _Leaf(NamedTuple):
@@ -303,7 +252,7 @@ def _leaves(state: Any, codecs: dict[str, Codec]) -> tuple[list[_Leaf], Any]:
                         raise ValueError(f"`state` at {leaf.name} has no second moment beside it for {codec!r}.")
                 leaves[number] = leaf
     for name in codecs.keys() - fields:
-        found = _listed(fields) if fields else f"none of {_listed(moments.NAMES)}"
+        found = listed(fields) if fields else f"none of {listed(moments.NAMES)}"
         raise ValueError(f"`{name}` is no field of the state of this transformation; it has {found}.")
     return leaves, treedef
 

@@ -1,7 +1,7 @@
 """RMSprop as each framework has it: one function for each, with its own argument names, order and defaults.
 
 Called with the numbers of a run, the function follows the framework's path. Frameworks that are given the same numbers
-differ in six switches; `VARIANTS` has them for each as a `rmsprop_optax.Variant`:
+differ in seven switches; `VARIANTS` has them for each as a `rmsprop_optax.Variant`:
 
 >>> from rmsprop_optax import dialects
 >>> [name for name, variant in dialects.VARIANTS.items() if variant.initial_scale == 1 and not variant.lr_in_momentum]
@@ -36,9 +36,11 @@ from rmsprop_optax import _checks
 from rmsprop_optax.alias import Variant
 from rmsprop_optax.dialects import (
     chainer,
+    dreamer_v3,
     graves,
     hinton,
     keras,
+    levanter,
     mindspore,
     mlx,
     optax,
@@ -52,9 +54,11 @@ from rmsprop_optax.dialects import (
     without_function,
 )
 from rmsprop_optax.dialects.chainer import chainer_rmsprop
+from rmsprop_optax.dialects.dreamer_v3 import dreamer_v3_rmsprop
 from rmsprop_optax.dialects.graves import graves_rmsprop
 from rmsprop_optax.dialects.hinton import hinton_rmsprop
 from rmsprop_optax.dialects.keras import keras_rmsprop
+from rmsprop_optax.dialects.levanter import levanter_rmsprop
 from rmsprop_optax.dialects.mindspore import mindspore_rmsprop
 from rmsprop_optax.dialects.mlx import mlx_rmsprop
 from rmsprop_optax.dialects.optax import optax_rmsprop
@@ -72,9 +76,11 @@ __all__ = [
     "VARIANTS",
     "Row",
     "chainer_rmsprop",
+    "dreamer_v3_rmsprop",
     "graves_rmsprop",
     "hinton_rmsprop",
     "keras_rmsprop",
+    "levanter_rmsprop",
     "mindspore_rmsprop",
     "mlx_rmsprop",
     "optax_rmsprop",
@@ -108,6 +114,8 @@ ROWS: Mapping[str, Row] = MappingProxyType(
             "mindspore": mindspore.ROW,
             "mindspore_experimental": without_function.MINDSPORE_EXPERIMENTAL,
             "mlx": mlx.ROW,
+            "dreamer_v3": dreamer_v3.ROW,
+            "levanter": levanter.ROW,
             "chainer": chainer.ROW,
             "graves": graves.ROW,
             "hinton": hinton.ROW,

@@ -25,6 +25,7 @@ def assemble(
     eps: Any,
     momentum: Any = None,
     centered: bool = False,
+    nesterov: bool = False,
     weight_decay: Any = None,
     weight_decay_mask: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -39,6 +40,7 @@ def assemble(
       eps: A number.
       momentum: A number, or None for no buffer.
       centered: As in `rmsprop`.
+      nesterov: As in `rmsprop`.
       weight_decay: A number or a schedule, or None for no decay.
       weight_decay_mask: As in `rmsprop`.
 
@@ -54,7 +56,7 @@ def assemble(
             numbers[ours] = _checked(row.arguments.get(ours, ours), number, ours)
     chosen = vars(row.variant) | (switches or {})
     pairs = chosen.pop("complex_pairs")
-    tx = rmsprop(**numbers, **chosen, centered=centered, weight_decay_mask=weight_decay_mask)
+    tx = rmsprop(**numbers, **chosen, centered=centered, nesterov=nesterov, weight_decay_mask=weight_decay_mask)
     if pairs is None:
         tx = refusing_complex(tx, row.api)
     elif pairs:

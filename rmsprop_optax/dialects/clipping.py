@@ -10,7 +10,7 @@ from rmsprop_optax import _checks
 from rmsprop_optax._value import value
 from rmsprop_optax.transform import saturate
 
-__all__ = ["at_most_one", "chain_in_float32", "clip_norm", "clip_value"]
+__all__ = ["at_most_one", "chain_in_float32", "clip_adaptive", "clip_norm", "clip_value"]
 
 _NO_CLIPPING = " Leave it None to not clip."
 
@@ -64,6 +64,28 @@ def clip_norm(name: str, limit: Any, *, each: bool = False) -> list[optax.Gradie
         return jax.tree.map(lambda g: g * (limit / jnp.maximum(norm, limit)), tree)
 
     return [optax.stateless(lambda updates, params: jax.tree.map(clip, updates) if each else clip(updates))]
+
+
+def clip_adaptive(limit: Any, floor: float) -> optax.GradientTransformation:
+    """Return a link that clips the norm of each leaf to a share of its parameter's, which counts as `floor` or more.
+
+    `optax.adaptive_grad_clip` does so for each unit of a leaf; this is for the leaf as a whole.
+    """
+
+    def clip(g, p):
+        wide = jnp.promote_types(g.dtype, jnp.result_type(p))
+        upper = limit * jnp.maximum(floor, optax.safe_norm(jnp.asarray(p, wide), 0.0)).astype(g.dtype)
+        return g * (1 / jnp.maximum(1.0, optax.safe_norm(g, 0.0) / upper))
+
+    def update_fn(updates, params):
+        if params is None:
+            raise ValueError("`params` must be passed to update, got None: the clipping compares gradients with them.")
+        _checks.like("updates", updates, "params", params)
+        return jax.tree.map(
+            lambda g, p: None if g is None else clip(g, p), updates, params, is_leaf=lambda g: g is None
+        )
+
+    return optax.stateless(update_fn)
 
 
 def at_most_one(**limits: Any) -> None:

@@ -20,7 +20,7 @@ class Row:
       arguments: From `learning_rate`, `decay`, `eps`, `momentum`, `centered`, `weight_decay` to its own names, in the
         order of its signature. What the framework does not have is left out.
       defaults: From our names to its default values. An argument without a default is required.
-      state: From `nu`, `mu`, `trace`, `count` to its own names. Its `nu` is the mean square, centered or not.
+      state: From `nu`, `mu`, `trace`, `ema`, `count` to its own names. Its `nu` is the mean square, centered or not.
       source: The file and the lines of the rule. The References of the function repeat them.
       function: The name of the function in `dialects` that takes its arguments; None if it has only a row.
       fixed: From our names to the values that it has built in.

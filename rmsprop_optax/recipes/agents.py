@@ -1,4 +1,4 @@
-"""Published settings for reinforcement-learning agents: DQN, A3C and A2C, IMPALA."""
+"""Published settings for reinforcement-learning agents: DQN, A3C and A2C, IMPALA, QMIX, DreamerV3."""
 
 from __future__ import annotations  # signatures in help() read as written here
 
@@ -7,11 +7,11 @@ import optax
 
 from rmsprop_optax import _checks
 from rmsprop_optax._value import value
-from rmsprop_optax.dialects import optax_rmsprop, tf1_rmsprop, torch_rmsprop
+from rmsprop_optax.dialects import dreamer_v3_rmsprop, optax_rmsprop, tf1_rmsprop, torch_rmsprop
 from rmsprop_optax.dialects.clipping import chain_in_float32, clip_norm
 from rmsprop_optax.recipes._schedules import linear_to_zero
 
-__all__ = ["a3c", "dqn", "impala"]
+__all__ = ["a3c", "dqn", "dreamer_v3", "impala", "prioritized_dqn", "qmix"]
 
 
 @value
@@ -59,6 +59,39 @@ def dqn(
     if source == "dopamine":
         return tf1_rmsprop(learning_rate, 0.95, 0.0, 1e-5, centered=True)
     return optax_rmsprop(learning_rate, 0.95, 0.01 if source == "nature" else 0.01 / 32**2, centered=True)
+
+
+@value
+def prioritized_dqn(learning_rate: jax.typing.ArrayLike = 2.5e-4 / 4) -> optax.GradientTransformationExtraArgs:
+    r"""Train a deep Q-network with prioritized replay as dqn_zoo does.
+
+    .. math::
+        \theta_t = \theta_{t-1} - \alpha g_t / \sqrt{\nu_t - \mu_t^2 + \epsilon}, \qquad \beta = 0.95
+
+    Against :func:`dqn` from the same code, the learning rate is a fourth and eps a sixteenth, 0.01 / 32**2 / 4**2:
+    large gradients take steps a fourth as long, small ones steps of the same length. Gradients are averaged over a
+    batch of 32, the gradient of each error clipped to 1/32.
+
+    Args:
+      learning_rate: :math:`\alpha`, in [0, inf). A number; may be traced.
+
+    Returns:
+      The transformation.
+
+    Raises:
+      ValueError: A number is out of range.
+      TypeError: `learning_rate` is not a number.
+
+    Example:
+      >>> from rmsprop_optax import recipes
+      >>> tx = recipes.prioritized_dqn()
+      >>> print(f"{tx.update(1.0, tx.init(0.0))[0]:.4g}")  # -6.25e-5 * 1 / sqrt(0.0475 * 1**2 + 6.1e-7)
+      -0.0002868
+
+    References:
+      google-deepmind/dqn_zoo at 45061f4, dqn_zoo/prioritized/run_atari.py, lines 84-88 and 246-251.
+    """
+    return optax_rmsprop(_checks.number("learning_rate", learning_rate), 0.95, 0.01 / 32**2 / 4**2, centered=True)
 
 
 @value
@@ -119,7 +152,11 @@ def a3c(
 
 @value
 def impala(
-    steps: int | None, learning_rate: jax.typing.ArrayLike = 4.8e-4, *, source: str = "scalable_agent"
+    steps: int | None,
+    learning_rate: jax.typing.ArrayLike | None = None,
+    *,
+    source: str = "scalable_agent",
+    every: int | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Train an agent as IMPALA does.
 
@@ -128,17 +165,21 @@ def impala(
 
     The sources disagree on eps and on whether it is inside the root, on the start and on the clipping:
 
-    1. "scalable_agent", the code of the paper: eps 0.1 inside the root, :math:`\nu_0 = 1`, no clipping of gradients.
-    2. "torchbeast": eps 0.01 outside the root, :math:`\nu_0 = 0`; all gradients together clipped to norm 40.
+    1. "scalable_agent", the code of the paper: eps 0.1 inside the root, :math:`\nu_0 = 1`, no clipping of gradients;
+       :math:`\alpha_0` is 4.8e-4.
+    2. "torchbeast": eps 0.01 outside the root, :math:`\nu_0 = 0`; all gradients together clipped to norm 40;
+       :math:`\alpha_0` is 4.8e-4.
+    3. "cleanba": as "torchbeast", but :math:`\alpha_0` is 6e-4 and falls once every 4 updates, those of a rollout.
 
-    Both sum the loss over time and batch. The first divides a gradient by at least 0.32, the second by at least 0.01:
+    All sum the loss over time and batch. The first divides a gradient by at least 0.32, the others by at least 0.01:
     for small gradients their steps come to differ by a factor of 32.
 
     Args:
       steps: The updates of the run, over which the learning rate falls linearly to 0. None keeps it constant.
         Structure.
-      learning_rate: :math:`\alpha_0`, in [0, inf). A number; may be traced.
-      source: "scalable_agent" or "torchbeast". Structure.
+      learning_rate: :math:`\alpha_0`, in [0, inf). A number; may be traced. None means the source's.
+      source: "scalable_agent", "torchbeast" or "cleanba". Structure.
+      every: The updates from one fall of the learning rate to the next, above 0. None means the source's. Structure.
 
     Returns:
       The transformation.
@@ -155,11 +196,88 @@ def impala(
 
     References:
       google-deepmind/scalable_agent at 6c0c8a7, experiment.py, lines 87-90, 314-331 and 399-402;
-      facebookresearch/torchbeast at 0af07b0, torchbeast/monobeast.py, lines 84-92, 291 and 387-398. PyTorch's clipping
-      adds 1e-6 to the norm; here nothing is added.
+      facebookresearch/torchbeast at 0af07b0, torchbeast/monobeast.py, lines 84-92, 291 and 387-398;
+      vwxyzjn/cleanba at d1f8979, cleanba/cleanba_impala.py, lines 62, 74, 82, 174-186, 515-519 and 532-540. PyTorch's
+      clipping adds 1e-6 to the norm; here nothing is added.
     """
-    _checks.one_of("source", source, ("scalable_agent", "torchbeast"))
-    rate = linear_to_zero(learning_rate, steps)
+    _checks.one_of("source", source, ("scalable_agent", "torchbeast", "cleanba"))
+    published, updates = (6e-4, 4) if source == "cleanba" else (4.8e-4, 1)
+    rate = linear_to_zero(
+        published if learning_rate is None else learning_rate, steps, updates if every is None else every
+    )
     if source == "scalable_agent":
         return tf1_rmsprop(rate, 0.99, 0.0, 0.1)
     return chain_in_float32(*clip_norm("max_norm", 40.0), torch_rmsprop(rate, 0.99, 0.01))
+
+
+@value
+def qmix(learning_rate: jax.typing.ArrayLike = 5e-4) -> optax.GradientTransformationExtraArgs:
+    r"""Train the agents and the mixing network of QMIX as pymarl does.
+
+    .. math::
+        \theta_t = \theta_{t-1} - \alpha g_t / (\sqrt{\nu_t} + 10^{-5}), \qquad \beta = 0.99
+
+    All gradients together are first clipped to norm 10. The other algorithms of pymarl have these numbers, too; its
+    COMA has two such optimizers, one for the critic.
+
+    Args:
+      learning_rate: :math:`\alpha`, in [0, inf). A number; may be traced.
+
+    Returns:
+      The transformation.
+
+    Raises:
+      ValueError: A number is out of range.
+      TypeError: `learning_rate` is not a number.
+
+    Example:
+      >>> from rmsprop_optax import recipes
+      >>> tx = recipes.qmix()
+      >>> print(f"{tx.update(50.0, tx.init(0.0))[0]:.4g}")  # -5e-4 * 10 / (sqrt(0.01 * 10**2) + 1e-5)
+      -0.005
+
+    References:
+      oxwhirl/pymarl at c971afd, src/config/default.yaml, lines 33-37, and src/learners/q_learner.py, lines 30 and 102.
+      PyTorch's clipping adds 1e-6 to the norm; here nothing is added.
+    """
+    tx = torch_rmsprop(_checks.number("learning_rate", learning_rate), 0.99, 1e-5)
+    return chain_in_float32(*clip_norm("grad_norm_clip", 10.0), tx)
+
+
+@value
+def dreamer_v3(learning_rate: jax.typing.ArrayLike = 4e-5) -> optax.GradientTransformationExtraArgs:
+    r"""Train DreamerV3, world model, actor and critic together, as its authors' code does.
+
+    .. math::
+        m_t = 0.9 m_{t-1} + 0.1 \frac{g_t}{\sqrt{\nu_t / (1 - \beta^t)} + 10^{-20}}, \qquad
+        \theta_t = \theta_{t-1} - \alpha_t \frac{m_t}{1 - 0.9^t}, \qquad \beta = 0.999
+
+    The norm of each gradient is first clipped to 0.3 times that of its parameter, which counts as 1e-3 or more. The
+    learning rate rises linearly from 0 over 1000 updates. There is no weight decay. For another warm-up, decay or
+    schedule call `dialects.dreamer_v3_rmsprop`.
+
+    Args:
+      learning_rate: :math:`\alpha`, in [0, inf). A number; may be traced.
+
+    Returns:
+      The transformation. `update` needs the parameters.
+
+    Raises:
+      ValueError: A number is out of range.
+      TypeError: `learning_rate` is not a number.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from rmsprop_optax import recipes
+      >>> tx, params = recipes.dreamer_v3(), jnp.ones(())
+      >>> state = tx.init(params)
+      >>> for step in range(2):  # the first has a learning rate of 0; then 4e-5 / 1000
+      ...     updates, state = tx.update(jnp.ones(()), state, params)
+      ...     print(f"{updates:.3g}")
+      -0
+      -4e-08
+
+    References:
+      danijar/dreamerv3 at f8817c4, dreamerv3/configs.yaml, line 87, and dreamerv3/agent.py, lines 342-379.
+    """
+    return dreamer_v3_rmsprop(_checks.number("learning_rate", learning_rate), 0.3, 1e-20, 0.9, 0.999, warmup=1000)

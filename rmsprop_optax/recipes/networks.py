@@ -1,4 +1,4 @@
-"""Published settings for networks: Inception v3, MobileNet v3, EfficientNet, char-rnn and the Wasserstein GAN."""
+"""Published settings for networks: Inception v3, MobileNet v3, EfficientNet, char-rnn, the Wasserstein GAN, and DPO."""
 
 from __future__ import annotations  # signatures in help() read as written here
 
@@ -12,11 +12,11 @@ from rmsprop_optax import _checks
 from rmsprop_optax._value import value
 from rmsprop_optax.alias import rmsprop
 from rmsprop_optax.dialects import ROWS, torch_rmsprop
-from rmsprop_optax.dialects.clipping import chain_in_float32
+from rmsprop_optax.dialects.clipping import chain_in_float32, clip_norm
 from rmsprop_optax.dialects.complex_numbers import refusing_complex
-from rmsprop_optax.recipes._schedules import staircase, steps_of_epoch
+from rmsprop_optax.recipes._schedules import staircase, steps_of_epoch, warmed_up
 
-__all__ = ["char_rnn", "efficientnet", "inception_v3", "mobilenet_v3", "wgan"]
+__all__ = ["char_rnn", "dpo", "efficientnet", "inception_v3", "mobilenet_v3", "wgan"]
 
 
 @value
@@ -243,6 +243,40 @@ def wgan(learning_rate: jax.typing.ArrayLike = 5e-5) -> optax.GradientTransforma
       martinarjovsky/WassersteinGAN at f7a01e8, main.py, lines 33-41, 160-162 and 184-186.
     """
     return torch_rmsprop(_checks.number("learning_rate", learning_rate))
+
+
+@value
+def dpo(learning_rate: jax.typing.ArrayLike = 5e-7) -> optax.GradientTransformationExtraArgs:
+    r"""Tune a language model to preferences as the authors of direct preference optimization do.
+
+    .. math::
+        \theta_t = \theta_{t-1} - \alpha_t g_t / (\sqrt{\nu_t} + 10^{-8}), \qquad \beta = 0.99
+
+    All gradients together are first clipped to norm 10. The learning rate rises linearly over 150 updates, the first of
+    which has 1/151 of it, and then stays. The rest are PyTorch's defaults. The configuration says why it is RMSprop:
+    "it works about as well as Adam and is more memory-efficient".
+
+    Args:
+      learning_rate: :math:`\alpha`, in [0, inf). A number; may be traced.
+
+    Returns:
+      The transformation.
+
+    Raises:
+      ValueError: A number is out of range.
+      TypeError: `learning_rate` is not a number.
+
+    Example:
+      >>> from rmsprop_optax import recipes
+      >>> tx = recipes.dpo()
+      >>> print(f"{tx.update(1.0, tx.init(0.0))[0]:.4g}")  # -5e-7 / 151 * 1 / sqrt(0.01 * 1)
+      -3.311e-08
+
+    References:
+      eric-mitchell/direct-preference-optimization at f8b8c0f, config/config.yaml, lines 51-59 and 79-83, and
+      trainers.py, lines 276-277, 369-371 and 397-399. PyTorch's clipping adds 1e-6 to the norm; here nothing is added.
+    """
+    return chain_in_float32(*clip_norm("max_grad_norm", 10.0), torch_rmsprop(warmed_up(learning_rate, 150)))
 
 
 def _tf1_with_l2(

@@ -125,6 +125,7 @@ class Sweep:
         rate = _lowest_point(self.learning_rates, _per_rate(self.final).mean(1), best, edge)
         return Suggestion(rate, self._reason(rate, best, edge))
 
+    @_checks.keywords
     def sensitivity(self, octaves: float = 2.0) -> float:
         r"""Measure how much a wrong learning rate costs.
 

@@ -1,8 +1,8 @@
 """Processor seconds to lower and to compile an update of 291 leaves: python tests/benchmarks/compile.py [--quick].
 
-The leaves have the shapes of an 8-billion-parameter transformer; nothing is allocated. All threads' time counts, the best
-of some rounds, in which the cases take turns. Nothing compiled is taken from a cache. It writes results/compile.json and
-prints the table of docs/performance.md.
+The leaves have the shapes of an 8-billion-parameter transformer; nothing is allocated. The time of all threads counts,
+the best of some rounds, in which the cases take turns. Nothing compiled is taken from a cache. It writes
+results/compile.json and prints the table of docs/performance.md.
 """
 
 import argparse

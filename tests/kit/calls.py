@@ -52,7 +52,14 @@ def from_function(case: Case) -> optax.GradientTransformation:
         kinds = {"global_norm": optax.clip_by_global_norm, "value": optax.clip}
         hparams["grad_clip"] = kinds[clip[0]](clip[1])
     rates = jnp.asarray(case.learning_rates)
-    hparams[row.arguments["learning_rate"]] = lambda count: rates[count]
+    rate = row.arguments["learning_rate"]
+    if case.library != "dreamer_v3":
+        hparams[rate] = lambda count: rates[count]
+    elif case.dtype == np.float32:  # it makes the schedule itself, from its arguments
+        hparams |= {rate: case.hparams[rate]} if rate in case.hparams else {}
+    else:  # its schedule is float32 there, too, so these cases were given their rates
+        own = {name: x for name, x in hparams.items() if name not in ("schedule", "anneal")}
+        hparams = own | {rate: lambda count: rates[count], "warmup": 0}
     return getattr(dialects, row.function)(**hparams)
 
 

@@ -19,6 +19,18 @@ OPTIONS = {
     "momentum": {"momentum": 0.9},
     "nesterov": {"momentum": 0.9, "nesterov": True},
     "torch": {"momentum": 0.9, "lr_in_momentum": False, "eps_in_sqrt": False, "decay": 0.99},
+    "average": {"momentum": 0.9, "average_momentum": True},
+    "dreamer": {
+        "decay": 0.99,
+        "eps": 1e-20,
+        "eps_in_sqrt": False,
+        "momentum": 0.9,
+        "nesterov": True,
+        "bias_correction": True,
+        "average_momentum": True,
+        "lr_in_momentum": False,
+        "weight_decay": 0.1,
+    },
     "centered": {"centered": True, "eps": 1e-3},
     "corrected": {"bias_correction": True},
     "schedule": {"learning_rate": stepped, "momentum": 0.9},
@@ -36,7 +48,7 @@ OPTIONS = {
 }
 CORE = ("plain", "torch", "everything")  # between them every option but bias_correction and L2
 
-every_optimizer = pytest.mark.parametrize("name", OPTIONS)
+every_optimizer = pytest.mark.parametrize("name", rows(OPTIONS, OPTIONS.keys() - {"dreamer"}))
 core_optimizers = pytest.mark.parametrize("name", rows(OPTIONS, CORE))
 
 

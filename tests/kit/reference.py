@@ -9,8 +9,8 @@ import numpy as np
 
 DEFAULTS = {
     "decay": 0.9, "eps": 1e-8, "eps_mode": "inside", "acc_init": 0.0, "centered": False, "bias_correction": False,
-    "momentum": 0.0, "momentum_on": "update", "lr_in_momentum": True, "nesterov": "none",
-    "weight_decay": 0.0, "wd_mode": "l2", "maximize": False, "clip": None, "weight_clip": None,
+    "momentum": 0.0, "average_momentum": False, "momentum_on": "update", "lr_in_momentum": True, "nesterov": "none",
+    "weight_decay": 0.0, "wd_mode": "l2", "decays": None, "maximize": False, "clip": None, "weight_clip": None,
     "complex": "none", "caution": False, "max_lr": None,
 }  # fmt: skip
 
@@ -28,7 +28,7 @@ def trajectory(switches, params, grads, learning_rates):
     out = []
     for t, (lr, g) in enumerate(zip(learning_rates, grads, strict=True), start=1):
         g = {name: (-1 if c["maximize"] else 1) * enter(g[name]) for name in p}
-        g = _clip(c["clip"], g)
+        g = _clip(c["clip"], g, p)
         for name in p:
             _step(c, t, lr, name, g[name], p, nu, mu, mom)
         out.append({name: leave(x) for name, x in p.items()})
@@ -37,7 +37,7 @@ def trajectory(switches, params, grads, learning_rates):
 
 
 def _step(c, t, lr, name, g, p, nu, mu, mom):
-    wd = c["weight_decay"]
+    wd = c["weight_decay"] if c["decays"] is None or name in c["decays"] else 0.0
     if c["wd_mode"] == "l2":
         g = g + wd * p[name]
     elif c["wd_mode"] == "decoupled":
@@ -65,7 +65,11 @@ def _step(c, t, lr, name, g, p, nu, mu, mom):
         if c["momentum_on"] == "grad":
             g = mom[name] = c["momentum"] * mom[name] + g
         step = (lr if c["lr_in_momentum"] else 1.0) * g / root
-    if c["momentum_on"] == "update":
+    if c["average_momentum"]:
+        m, before = c["momentum"], step
+        mom[name] = m * mom[name] + (1 - m) * before
+        step = (m * mom[name] + (1 - m) * before if c["nesterov"] == "trace" else mom[name]) / (1 - m**t)
+    elif c["momentum_on"] == "update":
         mom[name] = c["momentum"] * mom[name] + step
         step = c["momentum"] * mom[name] + step if c["nesterov"] == "trace" else mom[name]
     if c["caution"]:
@@ -76,8 +80,11 @@ def _step(c, t, lr, name, g, p, nu, mu, mom):
         p[name] = np.clip(p[name], -c["weight_clip"], c["weight_clip"])
 
 
-def _clip(clip, g):
-    kind, limit = clip or (None, None)
+def _clip(clip, g, p):
+    kind, limit, *floor = clip or (None, None)
+    if kind == "adaptive":  # the norm of each gradient, to a share of its parameter's
+        limits = {name: limit * max(*floor, np.sqrt((x**2).sum())) for name, x in p.items()}
+        return {name: x / max(1.0, np.sqrt((x**2).sum()) / limits[name]) for name, x in g.items()}
     if kind == "value":
         return {name: np.clip(x, -limit, limit) for name, x in g.items()}
     if kind == "norm":

@@ -46,7 +46,9 @@ def in_our_terms(case: Case):
     ours = -1 if case.switches["lr_in_momentum"] else 1  # inside the momentum the learning rate brings its sign
     for key, theirs in (("mom", 1), ("-mom", -1)):
         if key in named:
-            moments["trace"] = {leaf: ours * theirs * x for leaf, x in named[key].items()}
+            moments["ema" if case.switches.get("average_momentum") else "trace"] = {
+                leaf: ours * theirs * x for leaf, x in named[key].items()
+            }
     return moments
 
 

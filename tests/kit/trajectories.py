@@ -1,4 +1,4 @@
-"""The recorded trajectories of 25 libraries: one file a library, one dictionary a case."""
+"""The recorded trajectories of 27 libraries: one file a library, one dictionary a case."""
 
 import json
 import pathlib

@@ -5,12 +5,15 @@ and returns the parameters after every step and the state after the last, under 
 imported in its function, because hardly any two of them install side by side.
 """
 
+import ast
 import contextlib
+import dataclasses
 import functools
 import importlib
 import importlib.util
 import os
 import pathlib
+import re
 import sys
 import types
 
@@ -24,9 +27,10 @@ def in_float64(runner):
 
     @functools.wraps(runner)
     def run(case):
-        import jax
+        import jax.experimental
 
-        with jax.enable_x64(True):
+        enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
+        with enable_x64(True):
             return runner(case)
 
     return run
@@ -314,11 +318,98 @@ def climin(case):
     return steps, state
 
 
+@in_float64
+def dreamer_v3(case):
+    """Run `_make_opt` of its agent, with its three links: the functions as they stand there, without what is around.
+
+    Its schedules are float32 for float64 parameters, too: such cases take the recorded rates instead.
+    """
+    import jax
+    import optax
+
+    folder = pathlib.Path(os.environ["DREAMERV3"])
+    known = {"jax": jax, "jnp": jax.numpy, "f32": jax.numpy.float32, "i32": jax.numpy.int32, "optax": optax}
+    links = _functions(folder / "embodied/jax/opt.py", ("clip_by_agc", "scale_by_rms", "scale_by_momentum"), known)
+    embodied = types.SimpleNamespace(jax=types.SimpleNamespace(opt=types.SimpleNamespace(**links)))
+    if case.dtype == np.float64:
+        rates, real = jax.numpy.asarray(case.learning_rates), optax.scale_by_learning_rate
+        known["optax"] = types.SimpleNamespace(**vars(optax))
+        known["optax"].scale_by_learning_rate = lambda schedule: real(lambda count: rates[count])
+    make = _functions(folder / "dreamerv3/agent.py", ("_make_opt",), known | {"embodied": embodied, "re": re})
+    steps, state = _optax_steps(make["_make_opt"](None, **case.hparams), case)
+    return steps, {"nu": state[1][1], "mu": state[2][1]}
+
+
+@in_float64
+def levanter(case):
+    """Run its configuration, on a base class with its mask and with a schedule of the recorded rates."""
+    import jax
+    import optax
+
+    folder = pathlib.Path(os.environ["LEVANTER"]) / "src/levanter/optim"
+    rates = jax.numpy.asarray(case.learning_rates)
+    known = {
+        "re": re,
+        "jax": jax,
+        "partial": functools.partial,
+        "eqx": types.SimpleNamespace(is_array=lambda x: hasattr(x, "dtype"), Module=type("Module", (), {})),
+        "haliax": types.SimpleNamespace(
+            is_named_array=lambda x: False,
+            util=types.SimpleNamespace(is_jax_or_hax_array_like=lambda x: hasattr(x, "dtype")),
+        ),
+        "levanter": types.SimpleNamespace(tracker=types.SimpleNamespace(log_hyperparameters=lambda found: None)),
+        "leaf_key_paths": lambda tree, is_leaf: {name: name.replace("/", ".") for name in tree},
+    }
+
+    @dataclasses.dataclass(frozen=True)
+    class OptimizerConfig:
+        weight_decay_modules: object = None
+        default_weight_decay_mask: object = None
+        register_subclass = staticmethod(lambda name: lambda config: config)
+        lr_scheduler = staticmethod(lambda steps: lambda count: rates[count])
+        build_weight_decay_mask = _functions(folder / "config.py", ("build_weight_decay_mask",), known)[
+            "build_weight_decay_mask"
+        ]
+
+    stub = types.ModuleType("levanter.optim.config")
+    stub.OptimizerConfig = OptimizerConfig
+    sys.modules["levanter.optim.config"] = stub
+    spec = importlib.util.spec_from_file_location("levanter_rmsprop", folder / "rmsprop.py")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    steps, state = _optax_steps(module.RMSPropMomentumConfig(**case.hparams).build(len(rates)), case)
+    found = {name: optax.tree_utils.tree_get(state, name) for name in ("mean_square", "momentum")}
+    return steps, jax.tree.map(np.asarray, found)
+
+
+def _optax_steps(tx, case):
+    import jax
+    import optax
+
+    params = jax.tree.map(jax.numpy.asarray, case.params)
+    state, update, steps = tx.init(params), jax.jit(tx.update), []
+    for grads in case.grads:
+        updates, state = update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        steps.append(jax.tree.map(np.asarray, params))
+    return steps, jax.tree.map(np.asarray, state)
+
+
+def _functions(path, names, known):
+    """Return functions of a file that does not import without its whole project; methods are functions of `self`."""
+    tree = ast.parse(path.read_text())
+    found = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name in names}
+    space = dict(known)
+    for name in names:
+        exec(compile(ast.Module([found[name]], []), str(path), "exec"), space)
+    return {name: space[name] for name in names}
+
+
 RUNNERS = {
     runner.__name__: runner
     for runner in (
         torch, timm, sb3, pfrl, bitsandbytes, tf1, tf_keras_legacy, tf_keras, keras3, sonnet, optax,
-        jax_example_libraries, mlx, chainer, paddle, mindspore, autograd, climin,
+        jax_example_libraries, mlx, chainer, paddle, mindspore, autograd, climin, dreamer_v3, levanter,
     )
 }  # fmt: skip
 

@@ -8,13 +8,18 @@ A case in the recorded files says what to run: the library's own arguments, the 
 learning rate of each step. This script runs it with the versions below and compares the parameters after every step
 and the last state with the recorded ones, within the file's own tolerance. It exits with 1 if any differ.
 
-Of the 25 recorded files it regenerates 18, on Python 3.11 and Linux, each alike within 0.16 of its tolerance:
+Of the 27 recorded files it regenerates 20, on Python 3.11 and Linux, each alike within 0.16 of its tolerance:
 
     torch timm sb3 optax jax_example_libraries mlx tf1 tf_keras tf_keras_legacy keras3 sonnet   in one environment
     paddle bitsandbytes pfrl climin                                                             in a second
     chainer mindspore autograd                                                                  in a third, numpy<2
+    dreamer_v3 levanter                                                                         in a fourth
 
 timm and pfrl do not import as a whole without their other requirements; their one file with the optimizer is loaded.
+dreamer_v3 and levanter are read from checkouts, in the folders that the environment variables DREAMERV3 and LEVANTER
+name: danijar/dreamerv3 at f8817c4, stanford-crfm/levanter at 9263f81. Levanter's rule calls jax.tree_map, which jax no
+longer has.
+
 This script does not run the other seven, whose files stay as they were recorded: keras224 needs TensorFlow 1.15,
 lasagne Theano, mxnet a NumPy before 1.24, tfjs JavaScript; fastai, flax_optim and trax were recorded from the one file
 with the optimizer, their imports stubbed.
@@ -52,6 +57,8 @@ REQUIREMENTS = {
     "mindspore": "numpy<2 mindspore==2.10.0",
     "autograd": "autograd==1.9.1",
     "climin": "climin==0.1a1",
+    "dreamer_v3": "jax==0.4.33 optax==0.2.4",
+    "levanter": "jax==0.4.33 optax==0.2.4",
 }
 
 

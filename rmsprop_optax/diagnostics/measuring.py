@@ -1,4 +1,4 @@
-"""What an optimizer does to a run, in numbers: pure functions of its state and updates that run under `jax.jit`."""
+"""Measuring one step of a run, and how far an update undoes the one before it."""
 
 from __future__ import annotations  # signatures in help() read as written here
 
@@ -10,67 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rmsprop_optax import _checks, _quantiles, moments
-from rmsprop_optax.transform import Numbers, floor_of, root
+from rmsprop_optax import _checks
+from rmsprop_optax.diagnostics.quantiles import quantiles as quantiles_of
+from rmsprop_optax.diagnostics.quantiles import shares
+from rmsprop_optax.diagnostics.rates import by_path, rate_of, second_of_each
 
-__all__ = ["effective_learning_rate", "measure", "oscillation", "step_response"]
-
-
-def __dir__() -> list[str]:
-    return __all__
-
-
-@_checks.keywords
-def effective_learning_rate(
-    state: optax.OptState,
-    learning_rate: jax.typing.ArrayLike,
-    *,
-    eps: jax.typing.ArrayLike = 1e-8,
-    eps_in_sqrt: bool = True,
-    decay: jax.typing.ArrayLike | None = None,
-) -> dict[str, Any]:
-    r"""Return what each element of a gradient is multiplied by.
-
-    .. math::
-        \alpha / \sqrt{\nu_t + \epsilon}
-        \qquad\text{or, without eps\_in\_sqrt,}\qquad
-        \alpha / (\sqrt{\nu_t} + \epsilon)
-
-    In place of :math:`\nu_t` stands :math:`\nu_t / (1 - \beta^t)` where the state counts its steps to correct the bias,
-    and the variance where the state is centered. Both are found by name anywhere in the state: in a chain, a partition,
-    a mask, under `optax.inject_hyperparams`, in optax's own states and in Adam's.
-
-    Args:
-      state: What `update` returned with the updates of this step.
-      learning_rate: :math:`\alpha` at this step, in [0, inf). A number, which may be traced.
-      eps: :math:`\epsilon`, in [0, inf), as given to the optimizer. A number; may be traced.
-      eps_in_sqrt: Whether eps is added inside the root. Structure.
-      decay: :math:`\beta`, in [0, 1). A number; may be traced. Required if the state counts its steps
-        (`bias_correction`, Adam), ignored otherwise.
-
-    Returns:
-      A dict from the path of each `nu` and `variance` in the state to a tree of its structure, shapes and dtypes.
-
-    Raises:
-      ValueError: The state has neither; a number is out of range; `decay` is missing.
-      TypeError: A second moment is in codes or in half precision: decode it with `compression.decompress`. The learning
-        rate is a schedule: call it.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from rmsprop_optax import diagnostics, rmsprop
-      >>> tx = rmsprop(0.1, decay=0.75, eps=0.0)
-      >>> _, state = tx.update(jnp.array([1.0, 10.0]), tx.init(jnp.zeros(2)))
-      >>> diagnostics.effective_learning_rate(state, 0.1, eps=0.0)
-      {'0/ScaleByRmsState.nu': Array([0.2 , 0.02], dtype=float32)}
-    """
-    learning_rate = _checks.number("learning_rate", learning_rate, hint=" For a schedule pass its value at this step.")
-    eps, eps_in_sqrt = _checks.number("eps", eps), _checks.switch("eps_in_sqrt", eps_in_sqrt)
-    decay = None if decay is None else _checks.number("decay", decay, below=1)
-    return {
-        moment.path: jax.tree.map(lambda x: _rate(learning_rate, x, eps, eps_in_sqrt), moment.second)
-        for moment in _moments(state, decay)
-    }
+__all__ = ["measure", "oscillation"]
 
 
 @_checks.keywords
@@ -138,24 +83,22 @@ def measure(
     for name, tree in (("gradients", gradients), ("updates", updates)):
         _checks.arrays(name, tree, shapes=False)
         _checks.like(name, tree, "params", params)
-    before, after = _by_path(gradients), _by_path(updates)
-    rows = {path: _Row(before.get(path), after.get(path), p, None) for path, p in _by_path(params).items() if p.size}
-    if not rows:
+    before, after = by_path(gradients), by_path(updates)
+    weights = {path: p for path, p in by_path(params).items() if p.size}
+    if not weights:
         raise ValueError("`params` must have at least one element, got none.")
-    for moment in _moments(state, decay):
-        for path, second in _by_path(moment.second).items():
-            if second.size:
-                rows[path] = _with_second(rows.get(path), second, f"`state/{moment.path}` at {path}")
+    second = second_of_each(state, decay, weights)
+    rows = {path: _Row(before.get(path), after.get(path), p, second.get(path)) for path, p in weights.items()}
 
     *of_each, everything = _numbers([*rows.values()])
     leaves = dict(zip(rows, of_each, strict=True))
     covered = {path: row.second for path, row in rows.items() if row.second is not None}
     if covered:  # a state may cover leaves without elements alone
-        rates = [_rate(learning_rate, second, eps, eps_in_sqrt) for second in covered.values()]
+        rates = [rate_of(learning_rate, second, eps, eps_in_sqrt) for second in covered.values()]
         small = [(x if eps_in_sqrt else jnp.sqrt(x)) < eps for x in covered.values()]
         found = {
-            "effective_learning_rate": _quantiles.quantiles(rates, chosen),
-            "eps_dominates": _quantiles.shares(small),
+            "effective_learning_rate": quantiles_of(rates, chosen),
+            "eps_dominates": shares(small),
         }
         for name, (of_each, everything[name]) in found.items():
             for path, of_leaf in zip(covered, of_each, strict=True):
@@ -197,7 +140,7 @@ def oscillation(previous: optax.Updates, updates: optax.Updates) -> dict[str, An
         _checks.arrays(name, tree, shapes=False)
         _checks.inexact(name, tree)
     _checks.like("updates", updates, "previous", previous)
-    before, after = _by_path(previous), _by_path(updates)
+    before, after = by_path(previous), by_path(updates)
     pairs = {path: (before[path], after[path]) for path in before if path in after and before[path].size}
     if not pairs:
         raise ValueError("`previous` must have at least one element that `updates` has, too, got none.")
@@ -207,56 +150,6 @@ def oscillation(previous: optax.Updates, updates: optax.Updates) -> dict[str, An
         )
     *leaves, everything = _turns(list(pairs.values()))
     return {"all": everything, "leaves": dict(zip(pairs, leaves, strict=True))}
-
-
-@_checks.keywords
-def step_response(tx: optax.GradientTransformation, gradients: jax.typing.ArrayLike) -> jax.Array:
-    """Return the updates of an optimizer for gradients given in advance.
-
-    Gradients whose size jumps show how the optimizer adapts: its updates are large at first and when gradients grow,
-    and small when gradients shrink.
-
-    Args:
-      tx: Any optax transformation.
-      gradients: Shape (steps, ...), floating-point: one gradient for each step.
-
-    Returns:
-      The updates, like `gradients`.
-
-    Raises:
-      ValueError: `gradients` is a scalar or has no steps.
-      TypeError: `gradients` is not one floating-point array; `tx` is not a transformation.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from rmsprop_optax import diagnostics, rmsprop
-      >>> updates = diagnostics.step_response(rmsprop(1.0, decay=0.75), jnp.array([1.0, 1.0, 1.0, 10.0]))
-      >>> [f"{update:.3f}" for update in updates]
-      ['-2.000', '-1.512', '-1.315', '-1.983']
-    """
-    _checks.transformation("tx", tx)
-    _checks.inexact("gradients", gradients)
-    gradients = _one_array(gradients)
-
-    def step(state, gradient):
-        update, state = tx.update(gradient, state, jnp.zeros_like(gradient))
-        return state, update
-
-    return jax.lax.scan(step, tx.init(jnp.zeros_like(gradients[0])), gradients)[1]
-
-
-def _one_array(gradients: Any) -> jax.Array:
-    """Return gradients as an array with the steps in front, or refuse a tree, a scalar and no steps."""
-    expected = "`gradients` must be an array of shape (steps, ...) with at least one step"
-    try:
-        array = jnp.asarray(() if gradients is None else gradients)
-    except (TypeError, ValueError):
-        raise TypeError(f"{expected}, got a {type(gradients).__name__}. Pass a tree's leaves one by one.") from None
-    if not array.shape:
-        raise ValueError(f"{expected}, got a scalar. Repeat it: numpy.full(steps, gradient).")
-    if not len(array):
-        raise ValueError(f"{expected}, got {'None' if gradients is None else f'shape {array.shape}'}.")
-    return array
 
 
 def _chosen(quantiles: Any) -> jax.Array:
@@ -276,55 +169,6 @@ def _chosen(quantiles: Any) -> jax.Array:
     return array
 
 
-class _Moment(NamedTuple):
-    path: str
-    second: Any  # the mean square or the variance, its bias corrected: the update divides by its root
-
-
-def _moments(state: Any, decay: Any) -> list[_Moment]:
-    """Find each second moment by name; correct its bias and center it where the update does."""
-    found = []
-    _checks.state("`state`", state)
-    for key, entry in moments.entries(state):
-        name, of = moments.second(entry), moments.of(entry)
-        if name is None:
-            continue
-        path = f"{_checks.leaf_name(key)}/" if key else ""
-        path += f"{type(entry).__name__}.{name}"
-        _checks.moments(f"state/{path}", of[name])
-        weight: Any = 1.0
-        if "count" in entry._fields:
-            if decay is None:
-                raise ValueError(
-                    f"`decay` is needed, got None: `state` counts steps at {path}, so the bias is corrected."
-                )
-            weight = _weight(decay, entry.count)
-        second = jax.tree.map(lambda x, weight=weight: x / weight, of[name])
-        if "ScaleByRStdDev" in type(entry).__name__:  # optax's keeps the mean square and divides by the deviation
-            second = jax.tree.map(
-                lambda x, m, weight=weight: jnp.maximum(x - jnp.abs(m / weight) ** 2, 0), second, of["mu"]
-            )
-        found.append(_Moment(path, second))
-    if not found:
-        names = " or ".join(f"`{name}`" for name in moments.SECOND)
-        classes = ", ".join(dict.fromkeys(type(entry).__name__ for _, entry in moments.entries(state)))
-        raise ValueError(
-            f"`state` must have a field named {names} somewhere, got {classes or f'a {type(state).__name__}'}. Pass "
-            "what `update` returned."
-        )
-    return found
-
-
-def _weight(decay: Any, count: Any) -> jax.Array:
-    """Return 1 - decay**count, computed from `1 - decay`, which is exact; before the first step the value after it."""
-    return -jnp.expm1(jnp.maximum(count, 1) * jnp.log1p(-(1 - decay)))
-
-
-def _rate(learning_rate: Any, nu: Any, eps: Any, eps_in_sqrt: bool) -> jax.Array:
-    eps = jnp.asarray(eps, nu.dtype)
-    return learning_rate / root(nu, Numbers(None, eps, floor_of(eps)), eps_in_sqrt)
-
-
 class _Row(NamedTuple):
     """One leaf from each tree; None where that tree has no such leaf."""
 
@@ -332,16 +176,6 @@ class _Row(NamedTuple):
     update: Any
     weight: Any
     second: Any
-
-
-def _with_second(row: _Row | None, second: Any, where: str) -> _Row:
-    if row is None:
-        raise ValueError(f"{where} has no leaf at the same path in `params`. Pass the parameters of this state.")
-    if row.second is not None:
-        raise ValueError(f"{where} is one of two second moments of that leaf. Pass the part of the state to measure.")
-    if second.shape != row.weight.shape:
-        raise ValueError(f"{where} has shape {second.shape}, but the parameter has shape {row.weight.shape}.")
-    return row._replace(second=second)
 
 
 def _numbers(rows: list[_Row]) -> list[dict[str, jax.Array]]:
@@ -379,11 +213,6 @@ def _turns(pairs: list[tuple[Any, Any]]) -> list[dict[str, jax.Array]]:
     least = [jnp.minimum(jnp.abs(before), jnp.abs(after)) for before, after in pairs]
     back = [jnp.sum(jnp.where(turn, x, 0)) for turn, x in zip(turned, least, strict=True)]
     way = [jnp.sum(jnp.abs(before)) for before, _ in pairs]
-    share, of_all = _quantiles.shares(turned)
+    share, of_all = shares(turned)
     rows = zip([*share, of_all], [*back, sum(back)], [*way, sum(way)], strict=True)
     return [{"reversed": n, "undone": jnp.where(w > 0, b / jnp.where(w > 0, w, 1), 0)} for n, b, w in rows]
-
-
-def _by_path(tree: Any) -> dict[str, Any]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): jnp.asarray(leaf) for path, leaf in leaves}

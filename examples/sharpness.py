@@ -1,0 +1,150 @@
+"""How sharp the loss is for RMSprop's steps: it rises to 2 and stays near it, and a rate beyond that need not diverge.
+
+Trains on all data at once: a classifier of handwritten digits at three rates, drawn, and five tasks on which a reading
+at a sixteenth of the suggested rate is compared with the largest stable rate of a sweep. Writes sharpness.json and
+figures/sharpness.png to --out and brings the table of the page there up to date. A minute on two cores.
+"""
+
+import argparse
+import functools
+import json
+import pathlib
+import platform
+import re
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+import optax
+from sklearn.datasets import load_digits
+from tqdm import tqdm
+
+from rmsprop_optax import diagnostics, rmsprop, sweep
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+DECAY, COLOR = 0.99, "#D55E00"
+IMAGES, LABELS = load_digits(return_X_y=True)
+IMAGES, LABELS = jnp.asarray(IMAGES[:1000] / 16, jnp.float32), jnp.asarray(LABELS[:1000])
+INPUTS = jnp.asarray(np.random.default_rng(0).normal(size=(200, 8)), jnp.float32)
+TARGETS = jnp.tanh(INPUTS @ jnp.asarray(np.random.default_rng(1).normal(size=8), jnp.float32))
+
+
+def start(sizes, key):
+    keys = jax.random.split(key, len(sizes) - 1)
+    shapes = zip(keys, sizes[:-1], sizes[1:], strict=True)
+    return [{"w": jax.random.normal(k, (a, b)) / np.sqrt(a), "b": jnp.zeros(b)} for k, a, b in shapes]
+
+
+def network(layers, x, activation=jnp.tanh):
+    for layer in layers[:-1]:
+        x = activation(x @ layer["w"] + layer["b"])
+    return x @ layers[-1]["w"] + layers[-1]["b"]
+
+
+def classify(layers, activation=jnp.tanh):
+    logits = network(layers, IMAGES, activation)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, LABELS).mean()
+
+
+def regress(layers):
+    return jnp.mean((network(layers, INPUTS)[:, 0] - TARGETS) ** 2)
+
+
+def valley(x):
+    """Rosenbrock's function of 20 numbers."""
+    return jnp.mean(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+TASKS = {
+    "digits, one layer": (functools.partial(start, (64, 10)), classify),
+    "digits, tanh": (functools.partial(start, (64, 64, 10)), classify),
+    "digits, relu, three layers": (
+        functools.partial(start, (64, 64, 64, 10)),
+        functools.partial(classify, activation=jax.nn.relu),
+    ),
+    "regression, tanh": (functools.partial(start, (8, 32, 1)), regress),
+    "Rosenbrock's valley": (lambda key: jax.random.normal(key, (20,)) / 2, valley),
+}
+
+
+def readings(task, rate, steps, every):
+    """Train; return the steps, the sharpness and the loss at each reading."""
+    make, loss_fn = TASKS[task]
+    tx, params = rmsprop(rate, decay=DECAY), make(jax.random.key(0))
+
+    def step(carry, _):
+        params, state = carry
+        updates, state = tx.update(jax.grad(loss_fn)(params), state, params)
+        return (optax.apply_updates(params, updates), state), None
+
+    def read(carry, _):
+        params, state = carry = jax.lax.scan(step, carry, None, length=every)[0]
+        return carry, (diagnostics.sharpness(loss_fn, params, state, rate), loss_fn(params))
+
+    _, found = jax.jit(lambda carry: jax.lax.scan(read, carry, None, length=steps // every))((params, tx.init(params)))
+    return [every * (i + 1) for i in range(steps // every)], *np.asarray(found).tolist()
+
+
+def compare(task, steps, rates):
+    """Predict the edge from a sixteenth of the suggested rate, and find it by a sweep."""
+    make, loss_fn = TASKS[task]
+    tx = lambda rate: rmsprop(rate, decay=DECAY)  # noqa: E731
+    found = sweep.learning_rates(tx, lambda p, _: loss_fn(p), make, None, rates, steps=steps, seeds=3)
+    rate = found.suggest().learning_rate / 16
+    sharpness = readings(task, rate, steps, steps)[1][-1]
+    return {"rate": rate, "sharpness": sharpness, "predicted": 2 * rate / sharpness, "edge": found.edge}
+
+
+def draw(runs, path):
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+    for (rate, (steps, sharpness, loss)), style in zip(runs.items(), ("-", "--", ":"), strict=True):
+        for ax, values in zip(axes, (sharpness, loss), strict=True):
+            ax.plot(steps, values, color=COLOR, linestyle=style, label=f"learning rate {rate}")
+    axes[0].axhline(2, color="black", linewidth=0.8)
+    axes[0].set(xlabel="step", ylabel="sharpness", ylim=(0, 3), yticks=range(4))
+    axes[1].set(xlabel="step", ylabel="training loss", yscale="log")
+    axes[1].legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def with_table(page, results):
+    """Return the page with its table made anew."""
+    head = ["", "rate of the reading", "sharpness", "predicted edge", "edge of the sweep", "edge over predicted"]
+    rows = [head, ["---"] * len(head)]
+    for task, found in results["edges"].items():
+        numbers = [f"{found[key]:.2g}" for key in ("rate", "sharpness", "predicted", "edge")]
+        rows.append([task, *numbers, f"{found['edge'] / found['predicted']:.0f}"])
+    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    made = f"<!-- table: edges -->\n\n{table}\n\n<!-- end -->"
+    return re.sub(r"<!-- table: edges -->\n.*?<!-- end -->", lambda _: made, page, flags=re.DOTALL)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few steps and rates, which prove nothing")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent.parent / "docs")
+    args = parser.parse_args()
+    steps, rates = (20, [0.01, 0.1]) if args.quick else (400, 2.0 ** np.arange(-14, 2, 0.5))
+
+    runs = {rate: readings("digits, tanh", rate, 2 * steps, steps // 20) for rate in (0.0003, 0.001, 0.003)}
+    edges = {task: compare(task, steps, rates) for task in tqdm(TASKS, disable=None)}
+    versions = {"jax": jax.__version__, "optax": optax.__version__, "python": platform.python_version()}
+    results = {"versions": versions, "runs": {str(rate): run for rate, run in runs.items()}, "edges": edges}
+
+    (args.out / "figures").mkdir(parents=True, exist_ok=True)
+    draw(runs, args.out / "figures" / "sharpness.png")
+    (args.out / "sharpness.json").write_text(json.dumps(results, indent=1) + "\n")
+    page = args.out / "sharpness.md"
+    if page.exists():
+        page.write_text(with_table(page.read_text(), results))
+    for task, found in edges.items():
+        print(f"{task}: predicted {found['predicted']:.2g}, found {found['edge']:.2g}")
+    for rate, (_, sharpness, _) in runs.items():
+        print(f"rate {rate}: sharpness {np.mean(sharpness[-10:]):.2f} at the end")
+
+
+if __name__ == "__main__":
+    main()
