@@ -52,7 +52,7 @@ def study(excerpts, octaves):
     decays = {size: {"half-life": scaling.decay(HALF_LIFE, size), "decay": DECAY} for size in SIZES}
     results = {way: {} for way in WAYS}
     for size in tqdm((BASE, *(size for size in SIZES if size != BASE)), disable=None):
-        middle = np.log2(0.008) + np.log2(size / BASE) / 2
+        middle = np.log2(0.032) + np.log2(size / BASE) / 2
         rates = 2.0 ** (middle + np.asarray(octaves))
         for way, decay in decays[size].items():
             numbers = {"decay": decay, "eps": EPS}
@@ -65,7 +65,7 @@ def study(excerpts, octaves):
         numbers = scaling.rescaled(BASE, size, learning_rate=tuned["rate"], decay=DECAY, eps=EPS)
         rate = numbers.pop("learning_rate")
         results["rule"][size] = tuned if size == BASE else cell(numbers, rate, size, excerpts)
-    return results
+    return {way: {size: cells[size] for size in SIZES} for way, cells in results.items()}
 
 
 def mean(values):

@@ -28,3 +28,13 @@ def t_value(size, way):
     """Return the paired difference to the fixed half-life in standard errors."""
     off = np.subtract(RESULTS[way][size]["final"], RESULTS["half-life"][size]["final"])
     return off.mean() / (off.std(ddof=1) / np.sqrt(len(off)))
+
+
+def test_a_fixed_half_life_pays_at_batch_1_and_nowhere_else_for_sure():
+    assert t_value("1", "decay") > 2
+    assert all(abs(t_value(size, "decay")) < 2 for size in ("8", "512"))
+    assert batch_sizes.difference({way: RESULTS[way]["1"] for way in RESULTS}, "decay") in PAGE.split("**Verdict")[1]
+
+
+def test_the_square_root_rule_is_within_two_standard_errors_of_the_sweeps():
+    assert all(abs(t_value(size, "rule")) < 2 for size in ("1", "8", "512"))
