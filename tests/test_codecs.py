@@ -290,3 +290,16 @@ def test_what_a_codec_says_it_can_hold_is_what_it_holds(codec):
     assert codec.signed == (values.min() < 0)
     positive = values[(values > 0) & np.isfinite(values)].astype(np.float64)
     assert codec.scale_free == (positive.max() / positive.min() > 2.0**64)  # gradients of 1e-10 and of 1, squared
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a compiler for CPUs compiles equal kernels once")
+def test_the_number_of_a_leaf_is_not_part_of_the_kernel_that_encodes_it():
+    def encode(x, count):
+        return RmsByte().encode(x, dither(x, np.uint32(5), count))
+
+    shapes = jax.ShapeDtypeStruct((64, 32), jnp.float32), jax.ShapeDtypeStruct((), jnp.int32)
+    text = jax.jit(encode).lower(*shapes).compile().as_text()
+    number = str(5 * 0x85EBCA6B % 2**32)
+    (kernel,) = (part for part in text.split("\n}") if "ROOT" in part and "u8[64,32]" in part and "ENTRY" not in part)
+    assert number in text
+    assert number not in kernel

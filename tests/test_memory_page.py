@@ -1,4 +1,4 @@
-"""The tables of docs/memory.md are those that the benchmark measured, and its harnesses run."""
+"""The tables of docs/memory.md, and of compiling in docs/performance.md, are those that the benchmarks measured."""
 
 import json
 import pathlib
@@ -30,6 +30,13 @@ def test_the_page_shows_what_was_measured(part, benchmark_modules):
     assert made
     for table in made:
         assert f"\n\n{table}\n\n" in page
+
+
+def test_the_page_of_steps_shows_what_compiling_took(benchmark_modules):
+    import tables
+
+    (table,) = tables.compiling(json.loads((BENCHMARKS / "results" / "compile.json").read_text()))
+    assert f"\n\n{table}\n\n" in (ROOT / "docs" / "performance.md").read_text()
 
 
 def test_the_page_says_what_each_public_codec_is_for():

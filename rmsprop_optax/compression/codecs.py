@@ -135,12 +135,14 @@ class RmsByte:
         # Fixed point, a code being 2^20. A root wrong by 3 units in its last place still meets its grid point.
         z = ((_bits_of(r) + 4) & ~7) - self._origin
         width = (self.window[1] - self.window[0]) << 23
-        z = jnp.clip(z, 0, width) + (jnp.minimum(z, 0) >> 3) + (jnp.maximum(z - width, 0) >> 3) + (self._below << 20)
+        inside = jnp.clip(z, 0, width)
+        z = inside + ((z - inside) >> 3)
         # Between two points this far is linear in r: a parabola, zero at both, makes it linear in log r.
         fraction = (z >> 10) & 1023
         z = z + ((fraction * (1024 - fraction) * 11) >> 8)
         up = (bits >> 12).astype(jnp.int32)
-        return jnp.where(r > 0, jnp.clip((z + up) >> 20, 0, 254) + 1, 0).astype(self.dtype)
+        code = jnp.clip((z + up) >> 20, -self._below, 254 - self._below) + (1 + self._below)
+        return jnp.where(r > 0, code, 0).astype(self.dtype)
 
     @_checks.keywords
     def decode(self, codes: jax.Array) -> jax.Array:
@@ -148,7 +150,8 @@ class RmsByte:
         _check("codes", codes, self.dtype)
         z = (codes.astype(jnp.int32) - (1 + self._below)) << 20
         width = (self.window[1] - self.window[0]) << 23
-        z = jnp.clip(z, 0, width) + (jnp.minimum(z, 0) << 3) + (jnp.maximum(z - width, 0) << 3)
+        inside = jnp.clip(z, 0, width)
+        z = inside + ((z - inside) << 3)
         r = _float_of(z + self._origin)
         return jnp.where(codes == 0, 0.0, r * r)
 
@@ -282,9 +285,25 @@ def dither(x: jax.Array, number: jax.Array, count: jax.Array) -> jax.Array:
     fraction or that of the root of 7, up or down, and where it starts; and hashes again every 128 steps.
     """
     step, epoch = count.astype(jnp.uint32), (count >> 7).astype(jnp.uint32)
-    start = _mix(_index(x, number.astype(jnp.uint32) * jnp.uint32(0x85EBCA6B) + epoch * jnp.uint32(0xC2B2AE35)))
+    first = jax.lax.platform_dependent(number.astype(jnp.uint32), epoch, cpu=_first_apart, default=_first)
+    start = _mix(_index(x, first))
     ahead = step * jnp.where((start & 32) == 0, jnp.uint32(0x9E3779B9), jnp.uint32(0xA54FF53B))
     return start + jnp.where((start & 64) == 0, ahead, ~ahead)
+
+
+def _first(number: jax.Array, epoch: jax.Array) -> jax.Array:
+    """Return what all elements of a leaf add to their own number."""
+    return number * jnp.uint32(0x85EBCA6B) + epoch * jnp.uint32(0xC2B2AE35)
+
+
+def _first_apart(number: jax.Array, epoch: jax.Array) -> jax.Array:
+    """Return `_first` as a product of two vectors, so that the leaf's number stays outside the kernel that encodes it.
+
+    XLA compiles equal kernels once for a CPU, and writes scalar constants into a kernel: with its number in it, each
+    leaf's kernel would be compiled anew. A GPU would run one more small kernel for each leaf.
+    """
+    factors = jnp.stack([number * jnp.uint32(0x85EBCA6B), jnp.uint32(0xC2B2AE35)])
+    return jnp.sum(factors * jnp.where(jnp.arange(2) == 0, jnp.uint32(1), epoch), dtype=jnp.uint32)
 
 
 def _index(x: jax.Array, first: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The tables of docs/memory.md, made from what was measured."""
+"""The tables of docs/memory.md, and one of docs/performance.md, made from what was measured."""
 
 import json
 
@@ -73,6 +73,18 @@ def speed(found):
     if found["copy GB/s"] is not None:
         head += ["ms", f"GB/s, of {found['copy GB/s']:.0f} for a copy"]
     return [table(head, rows)]
+
+
+def compiling(found):
+    """Seconds to lower and to compile, and their sum over that of float32 and of optax.rmsprop."""
+    total = {name: row["lower"] + row["compile"] for name, row in found["rows"].items()}
+    rows = [
+        [name, f"{row['lower']:.2f}", f"{row['compile']:.2f}"]
+        + [f"{total[name] / total[base]:.1f}" for base in ("float32", "optax.rmsprop")]
+        for name, row in found["rows"].items()
+    ]
+    head = [f"{found['leaves']} leaves of {found['shapes']} shapes: processor seconds", "lower", "compile"]
+    return [table([*head, "both over float32's", "over optax.rmsprop's"], rows)]
 
 
 TABLES = {"bytes": storage, "streams": streams, "training": training, "time": speed}

@@ -29,7 +29,8 @@ def in_float64(runner):
     def run(case):
         import jax.experimental
 
-        with getattr(jax, "enable_x64", jax.experimental.enable_x64)(True):
+        enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
+        with enable_x64(True):
             return runner(case)
 
     return run
