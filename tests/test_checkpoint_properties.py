@@ -155,7 +155,7 @@ def near(names):
 pairs = optimizers.flatmap(lambda source: st.tuples(st.just(source), near(source)))
 
 
-@hypothesis.settings(max_examples=200, derandomize=True, deadline=None)
+@hypothesis.settings(max_examples=100, derandomize=True, deadline=None)
 @hypothesis.given(pairs, st.sampled_from(list(FORMATS)), st.integers(0, 2**31))
 def test_a_stored_state_restores_to_equal_bits_or_is_refused(pair, form, seed):
     check(*pair, form, seed)

@@ -43,6 +43,7 @@ def test_every_row_is_in_the_tables_once_and_every_function_is_named(script):
     assert named == {row.function for row in ROWS.values()} - {None}
 
 
+@pytest.mark.full
 def test_the_script_writes_the_page_and_its_figures(tmp_path):
     pytest.importorskip("matplotlib")
     subprocess.run([sys.executable, "-W", "ignore", SCRIPT, "--out", tmp_path], check=True, capture_output=True)
