@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 from kit import reference
+from kit.rows import rows
 from kit.trees import furthest
 from kit.two_leaves import PARAMS, adapted, gradients, make, stepped, train
 
@@ -22,7 +23,7 @@ CLASSES = {
 
 
 @pytest.mark.parametrize("schedule", [0.01, stepped], ids=["constant", "scheduled"])
-@pytest.mark.parametrize("momentum", [None, 0.9])
+@pytest.mark.parametrize("momentum", rows([None, 0.9], [0.9]))
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_run_of_optax_goes_on_here_and_back_there(name, momentum, schedule):
     options = {"eps": 1e-3, "momentum": momentum, **CLASSES[name]}

@@ -46,7 +46,16 @@ ROWS = {
     ),
 }
 rows = pytest.mark.parametrize(("tx", "codecs"), ROWS.values(), ids=ROWS)
-REPEATING = {"corrected", "average", "only the trace", "optax.adam, bfloat16", "chain", "schedule", "lookahead-like"}
+REPEATING = {
+    "corrected",
+    "average",
+    "only the trace",
+    "optax.adam, bfloat16",
+    "chain",
+    "schedule",
+    "lookahead-like",
+    "everything",
+}
 some_rows = pytest.mark.parametrize(
     ("tx", "codecs"),
     [pytest.param(*row, id=name, marks=[pytest.mark.full] * (name in REPEATING)) for name, row in ROWS.items()],
@@ -305,7 +314,7 @@ def test_the_types_hold_under_strict_promotion_and_donation():
     ("name", "compiled", "kind"),
     [
         ("plain", True, AxisType.Explicit),
-        ("bfloat16", False, AxisType.Auto),
+        pytest.param("bfloat16", False, AxisType.Auto, marks=pytest.mark.full),
         pytest.param("everything", True, AxisType.Explicit, marks=pytest.mark.full),
         pytest.param("everything", True, AxisType.Auto, marks=pytest.mark.full),
         pytest.param("everything", False, AxisType.Explicit, marks=pytest.mark.full),

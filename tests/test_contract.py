@@ -156,7 +156,7 @@ DTYPES = ["float32", "bfloat16", "float16", "float64"]
 @core_optimizers
 @pytest.mark.parametrize(
     ("param", "grad"),
-    rows(itertools.product(DTYPES, DTYPES), [*zip(DTYPES, DTYPES, strict=True), ("bfloat16", "float32")]),
+    rows(itertools.product(DTYPES, DTYPES), [("float32", "float32"), ("bfloat16", "float32")]),
 )
 def test_one_trace_serves_every_pair_of_dtypes_and_no_type_ever_changes(name, param, grad):
     with jax.enable_x64(True):
@@ -448,7 +448,7 @@ FLAGS = {
 
 @pytest.mark.parametrize(
     ("name", "param"),
-    rows(itertools.product(OPTIONS, ["bfloat16", "complex64"]), [("everything", "bfloat16"), ("torch", "complex64")]),
+    rows(itertools.product(OPTIONS, ["bfloat16", "complex64"]), [("everything", "bfloat16")]),
 )
 @pytest.mark.parametrize("flag", FLAGS)
 def test_jax_s_flags_raise_nothing(name, flag, param):

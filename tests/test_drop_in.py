@@ -64,7 +64,7 @@ def stepped(make, wrapper, options):
     return tx, jax.jit(tx.update)(GRADS, tx.init(PARAMS), PARAMS)[1]
 
 
-ALWAYS = {(wrapper, "schedule, momentum") for wrapper in WRAPPERS} | {("alone", options) for options in OPTIONS}
+ALWAYS = {(wrapper, "schedule, momentum") for wrapper in list(WRAPPERS)[::2]} | {("alone", "schedule, momentum")}
 
 
 @pytest.mark.parametrize(("wrapper", "options"), rows(itertools.product(WRAPPERS, OPTIONS), ALWAYS))

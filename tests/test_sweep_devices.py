@@ -54,7 +54,7 @@ def in_context(kind, function):
 
 CASES = [*itertools.product([1, 2, 8], [1, 2], [3, None], CONTEXTS)]
 CASES = [case for case in CASES if case[1] * case[0] <= len(RATES) * (case[2] or 1) + case[0] - 1]
-ALWAYS = [(8, 1, 3, AxisType.Explicit), (2, 2, None, AxisType.Auto)]
+ALWAYS = [(8, 1, 3, AxisType.Explicit)]
 
 
 @pytest.mark.parametrize(("count", "at_once", "seeds", "context"), rows(CASES, ALWAYS))

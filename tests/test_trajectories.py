@@ -54,8 +54,9 @@ def from_switches(case: Case) -> optax.GradientTransformation:
 
 
 def marked(case):
-    """Leave to the full matrix the libraries that have a function: test_dialects.py replays them by `rmsprop`, too."""
-    return pytest.param(case, id=case.id, marks=[pytest.mark.full] if ROWS[row_of(case)].function else [])
+    """Leave to the full matrix double precision, and libraries with a function: test_dialects.py replays those."""
+    elsewhere = ROWS[row_of(case)].function or case.dtype not in ("float32", "complex64")
+    return pytest.param(case, id=case.id, marks=[pytest.mark.full] if elsewhere else [])
 
 
 @pytest.mark.parametrize("case", [marked(case) for case in COVERED])

@@ -134,7 +134,9 @@ def test_centered_is_accurate_on_nearly_constant_gradients():
 
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 @pytest.mark.parametrize("eps", rows([0.0, 1e-8], [0.0]))
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64", "complex64"])
+@pytest.mark.parametrize(
+    "dtype", rows(["float32", "bfloat16", "float16", "float64", "complex64"], ["float32", "float16"])
+)
 def test_finite_gradients_of_any_size_give_finite_states_and_updates(options, eps, dtype):
     with jax.enable_x64(True):
         info = jnp.finfo(dtype)
@@ -155,7 +157,7 @@ def test_finite_gradients_of_any_size_give_finite_states_and_updates(options, ep
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.9, 0.99, 0.9999])
-@pytest.mark.parametrize("eps", [0.0, 1e-30, 1e-8])
+@pytest.mark.parametrize("eps", rows([0.0, 1e-30, 1e-8], [0.0]))
 @pytest.mark.parametrize("eps_in_sqrt", [True, False])
 def test_uncentered_updates_stay_within_the_bound(decay, eps, eps_in_sqrt):
     rng = np.random.default_rng(7)
@@ -189,8 +191,8 @@ def test_bfloat16_parameters_keep_a_float32_average_that_moves_at_decay_0_999():
     assert fallen.nu < 1e-6
 
 
-@pytest.mark.parametrize("variant", rows(VARIANTS, ["plain", "outside", "corrected", "centered"]))
-@pytest.mark.parametrize("eps", [0.0, 1e-3])
+@pytest.mark.parametrize("variant", rows(VARIANTS, ["outside", "centered"]))
+@pytest.mark.parametrize("eps", rows([0.0, 1e-3], [0.0]))
 def test_derivatives_through_three_steps_are_finite_at_a_zero_gradient(variant, eps):
     def loss(x, decay, traced_eps):
         tx, state = scale_by_rms(decay, traced_eps, **VARIANTS[variant]), None
@@ -209,7 +211,7 @@ def test_derivatives_through_three_steps_are_finite_at_a_zero_gradient(variant, 
 
 
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
-@pytest.mark.parametrize("grad", ["float32", "bfloat16", "float16", "float64"])
+@pytest.mark.parametrize("grad", rows(["float32", "bfloat16", "float16", "float64"], ["float32", "bfloat16"]))
 @pytest.mark.parametrize("param", ["float32", "bfloat16", "float16", "float64"])
 def test_the_state_keeps_its_types_and_the_update_has_the_gradient_s(options, param, grad):
     with jax.enable_x64(True):
