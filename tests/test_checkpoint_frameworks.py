@@ -66,7 +66,7 @@ def marked(run):
     return pytest.param(run, id=run.id, marks=[] if run.case.dtype == "float32" else [pytest.mark.full])
 
 
-@pytest.mark.parametrize("run", map(marked, RUNS))
+@pytest.mark.parametrize("run", [marked(run) for run in RUNS])
 def test_an_imported_run_takes_the_path_of_the_uninterrupted_one(run):
     before = copy.deepcopy(run.state)
     with jax.enable_x64(True):
