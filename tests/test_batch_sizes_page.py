@@ -36,5 +36,8 @@ def test_a_fixed_half_life_pays_at_batch_1_and_nowhere_else_for_sure():
     assert batch_sizes.difference({way: RESULTS[way]["1"] for way in RESULTS}, "decay") in PAGE.split("**Verdict")[1]
 
 
-def test_the_square_root_rule_is_within_two_standard_errors_of_the_sweeps():
-    assert all(abs(t_value(size, "rule")) < 2 for size in ("1", "8", "512"))
+def test_no_loss_shows_of_the_square_root_rule_at_batch_1_and_8_and_512_is_undecided():
+    assert all(t_value(size, "rule") < 2 for size in ("1", "8", "512"))
+    error = {size: np.std(np.subtract(*(RESULTS[way][size]["final"] for way in ("rule", "half-life"))), ddof=1) / 2
+             for size in ("1", "8", "512")}  # fmt: skip
+    assert max(error["1"], error["8"]) < 0.02 < 0.05 < error["512"]
