@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
+import page_tables
 
 from rmsprop_optax import dialects, rmsprop
 
@@ -21,23 +22,14 @@ NONE = "-"
 
 
 def page(text):
-    """Return the page with its tables, each between two comments, written from the rows."""
-    tables = {"switches": switches(), "names": names(), "state": state(), "sources": sources()}
-    for name, table in tables.items():
-        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-        text, count = re.subn(f"{start}.*?{end}", lambda _, t=table, s=start, e=end: s + t + e, text, flags=re.DOTALL)
-        assert count == 1, name
-    return text
-
-
-def table(head, rows):
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    """Return the page with its tables written from the rows."""
+    made = {"switches": switches(), "names": names(), "state": state(), "sources": sources()}
+    return page_tables.page(text, made)
 
 
 def switches():
     head = ["", "eps", "`nu` starts at", "its bias", "momentum", "learning rate", "weight decay", "complex parameters"]
-    return table(head, [_switches(row) for row in dialects.ROWS.values()])
+    return page_tables.table(head, [_switches(row) for row in dialects.ROWS.values()])
 
 
 def _title(row):
@@ -67,7 +59,7 @@ def _has(row, name):
 
 
 def names():
-    return table(
+    return page_tables.table(
         ["", "function", *(f"`{name}`" for name in NUMBERS)],
         [
             [_title(row), f"`{row.function}`" if row.function else NONE, *(_argument(row, n) for n in NUMBERS)]
@@ -91,7 +83,7 @@ def _number(x):
 
 def state():
     head = ["", *(f"`{name}`" for name in MOMENTS), "buffer at momentum 0"]
-    return table(head, [_state(row) for row in dialects.ROWS.values() if row.state])
+    return page_tables.table(head, [_state(row) for row in dialects.ROWS.values() if row.state])
 
 
 def _state(row):
@@ -103,7 +95,9 @@ def _state(row):
 
 
 def sources():
-    return table(["", "read at", "remark"], [[_title(r), r.source, r.remark or NONE] for r in dialects.ROWS.values()])
+    return page_tables.table(
+        ["", "read at", "remark"], [[_title(r), r.source, r.remark or NONE] for r in dialects.ROWS.values()]
+    )
 
 
 BLACK, ORANGE, BLUE, GREEN = "#000000", "#D55E00", "#0072B2", "#009E73"  # Okabe and Ito's

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import page_tables
 
 from rmsprop_optax import recipes
 from rmsprop_optax.checkpoint.hyperparameters import options
@@ -119,22 +120,13 @@ def made(source):
 
 
 def page(text):
-    """Return the page with its tables, each between two comments, written anew."""
-    for name, table in {"numbers": numbers(), "sources": sources()}.items():
-        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-        text, count = re.subn(f"{start}.*?{end}", lambda _, t=table, s=start, e=end: s + t + e, text, flags=re.DOTALL)
-        assert count == 1, name
-    return text
-
-
-def table(head, rows):
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    """Return the page with its tables written from the calls."""
+    return page_tables.page(text, {"numbers": numbers(), "sources": sources()})
 
 
 def numbers():
     head = ["`recipes.`", "rate", "decay", "eps", "`nu` starts at", "centered", "momentum", "weight decay"]
-    return table(head, [_numbers(source) for source in SOURCES])
+    return page_tables.table(head, [_numbers(source) for source in SOURCES])
 
 
 def _numbers(source):
@@ -165,7 +157,7 @@ def _number(x):
 
 def sources():
     head = ["`recipes.`", "who", "read at", "clipping", "learning rate"]
-    return table(head, [[f"`{s.call}`", s.who, s.read, s.clipping, s.schedule] for s in SOURCES])
+    return page_tables.table(head, [[f"`{s.call}`", s.who, s.read, s.clipping, s.schedule] for s in SOURCES])
 
 
 if __name__ == "__main__":

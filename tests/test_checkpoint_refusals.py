@@ -241,7 +241,7 @@ REFUSALS = {
         ValueError,
         "Pass `count`",
     ),
-    "another count than the state's": (
+    "a count that is not the state's": (
         lambda: write(GOOD, state=TORCH(lr=lambda t: 0.1).init({"w": jnp.ones(3)}), count=3),
         ValueError,
         "that of `state`, 0",

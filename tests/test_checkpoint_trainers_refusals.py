@@ -78,7 +78,7 @@ REFUSALS = {
         ValueError,
         "a parameter twice",
     ),
-    "weights in another order than the statistics": (
+    "weights whose order is not that of the statistics": (
         lambda: read(torch_state(), names=dict(reversed(WEIGHTS.items()))),
         ValueError,
         r"`square_avg` of b has shape \(2, 3\).*`names` has shape \(3,\).*one group after those of the other",
@@ -118,7 +118,7 @@ REFUSALS = {
         ValueError,
         "differ in lr_in_momentum",
     ),
-    "statistics by other names than the groups": (
+    "statistics whose names the groups do not have": (
         lambda: read({"state": {"c": NAMED["state"][0]}, "param_groups": [{"params": ["w"]}]}),
         ValueError,
         "missing: w; unexpected: c",
@@ -153,7 +153,7 @@ REFUSALS = {
         ValueError,
         "must fit what `convert` returns",
     ),
-    "a list of other optimizers than the groups": (
+    "a list with an optimizer too many for the groups": (
         lambda: read(NAMED, tx=[TORCH(), TORCH()]),
         ValueError,
         "one for each of the 1 `param_groups`, got 2",

@@ -150,7 +150,7 @@ def test_an_abstract_mesh_will_do(axis_type):
 
 @dataclasses.dataclass(frozen=True)
 class Packed:
-    """Two numbers in a byte, along the last axis: a code of another shape than its parameter."""
+    """Two numbers in a byte, along the last axis: a code whose shape is not its parameter's."""
 
     dtype: Any = jnp.uint8
     signed: bool = True

@@ -13,7 +13,7 @@ import optax
 from rmsprop_optax import _checks
 from rmsprop_optax.diagnostics.quantiles import quantiles as quantiles_of
 from rmsprop_optax.diagnostics.quantiles import shares
-from rmsprop_optax.diagnostics.rates import by_path, rate_of, second_of_each
+from rmsprop_optax.diagnostics.rates import by_path, checked, rate_of, second_of_each
 
 __all__ = ["measure", "oscillation"]
 
@@ -74,9 +74,7 @@ def measure(
       >>> print(step["leaves"]["w"]["update_to_weight"], step["all"]["effective_learning_rate"])
       0.056568544 [0.029 0.11  0.191]
     """
-    learning_rate = _checks.number("learning_rate", learning_rate, hint=" For a schedule pass its value at this step.")
-    eps, eps_in_sqrt = _checks.number("eps", eps), _checks.switch("eps_in_sqrt", eps_in_sqrt)
-    decay = None if decay is None else _checks.number("decay", decay, below=1)
+    learning_rate, eps, eps_in_sqrt, decay = checked(learning_rate, eps, eps_in_sqrt, decay)
     chosen = _chosen(quantiles)
     _checks.arrays("params", params, shapes=False)
     _checks.inexact("params", params)

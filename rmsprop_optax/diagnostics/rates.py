@@ -12,7 +12,7 @@ import optax
 from rmsprop_optax import _checks, moments
 from rmsprop_optax.transform import Numbers, floor_of, root
 
-__all__ = ["Second", "by_path", "effective_learning_rate", "rate_of", "second_of_each", "seconds"]
+__all__ = ["Second", "by_path", "checked", "effective_learning_rate", "rate_of", "second_of_each", "seconds"]
 
 
 @_checks.keywords
@@ -59,13 +59,21 @@ def effective_learning_rate(
       >>> diagnostics.effective_learning_rate(state, 0.1, eps=0.0)
       {'0/ScaleByRmsState.nu': Array([0.2 , 0.02], dtype=float32)}
     """
-    learning_rate = _checks.number("learning_rate", learning_rate, hint=" For a schedule pass its value at this step.")
-    eps, eps_in_sqrt = _checks.number("eps", eps), _checks.switch("eps_in_sqrt", eps_in_sqrt)
-    decay = None if decay is None else _checks.number("decay", decay, below=1)
+    learning_rate, eps, eps_in_sqrt, decay = checked(learning_rate, eps, eps_in_sqrt, decay)
     return {
         moment.path: jax.tree.map(lambda x: rate_of(learning_rate, x, eps, eps_in_sqrt), moment.second)
         for moment in seconds(state, decay)
     }
+
+
+def checked(learning_rate: Any, eps: Any, eps_in_sqrt: Any, decay: Any) -> tuple[Any, Any, bool, Any]:
+    """Return what the rate of a second moment is made of, or refuse it."""
+    return (
+        _checks.number("learning_rate", learning_rate, hint=" For a schedule pass its value at this step."),
+        _checks.number("eps", eps),
+        _checks.switch("eps_in_sqrt", eps_in_sqrt),
+        None if decay is None else _checks.number("decay", decay, below=1),
+    )
 
 
 class Second(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from rmsprop_optax import _checks
-from rmsprop_optax.diagnostics.rates import by_path, rate_of, second_of_each
+from rmsprop_optax.diagnostics.rates import by_path, checked, rate_of, second_of_each
 
 __all__ = ["sharpness"]
 
@@ -81,9 +81,7 @@ def sharpness(
       >>> print(diagnostics.sharpness(loss_fn, params, state, 0.1, eps=0.0).round(3))  # 0.2 * 1 and 0.05 * 4
       0.2
     """
-    learning_rate = _checks.number("learning_rate", learning_rate, hint=" For a schedule pass its value at this step.")
-    eps, eps_in_sqrt = _checks.number("eps", eps), _checks.switch("eps_in_sqrt", eps_in_sqrt)
-    decay = None if decay is None else _checks.number("decay", decay, below=1)
+    learning_rate, eps, eps_in_sqrt, decay = checked(learning_rate, eps, eps_in_sqrt, decay)
     tolerance = _checks.positive("tolerance", tolerance)
     _check(loss_fn, params, iterations)
     second = second_of_each(state, decay, by_path(params))

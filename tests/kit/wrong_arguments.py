@@ -1,19 +1,20 @@
 """Values that are wrong for most arguments, and what the answer to a call with one of them must be."""
 
 import importlib.util
+import inspect
 import pathlib
-import traceback
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from jax.sharding import PartitionSpec
 
-import rmsprop_optax
-from kit.wrong_calls import CHARACTERS, FOREIGN, LINES, TorchTensor
+from kit.wrong_calls import CHARACTERS, FOREIGN, LINES, TorchTensor, ours, shown_frames
 from rmsprop_optax import compression, rmsprop
 
+TESTS = pathlib.Path(__file__).parent.parent
 PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}
 OTHERS = {"x": jnp.ones(2)}
 MANY = {f"layer{i}": {"kernel": jnp.ones((2, 2))} for i in range(300)}
@@ -90,11 +91,18 @@ def fault(call, *names):
 
 
 def _fault(error, names):
-    raised = traceback.extract_tb(error.__traceback__)[-1].filename
     if type(error) not in (TypeError, ValueError):
         return f"raised {type(error).__name__}: {error}"
-    if not ours(raised):
-        return f"was raised in {raised}: {error}"
+    raised, *causes = shown_frames(error)
+    if not ours(raised[-1].filename):
+        return f"was raised in {raised[-1].filename}: {error}"
+    for frames in causes:
+        files = [frame.filename for frame in frames]
+        callers_own = any(
+            pathlib.Path(file).is_relative_to(TESTS) for file in files
+        )  # what it raised is shown as it was
+        if not (ours(files[-1]) or callers_own):
+            return f"shows a frame of {files[-1]}: {error}"
     return _wording(str(error), names)
 
 
@@ -106,11 +114,6 @@ def _wording(text, names):
     said = text.partition(" raised ")[0]  # behind it is what the caller's own function raised
     foreign = [wording for wording in FOREIGN if wording in said]
     return f"speaks of {foreign}: {text}" if foreign else None
-
-
-def ours(file):
-    """Say whether a file is one of the package."""
-    return pathlib.Path(file).is_relative_to(pathlib.Path(rmsprop_optax.__file__).parent)
 
 
 def faults(function, arguments, argument, also=()):
@@ -131,3 +134,27 @@ def faults(function, arguments, argument, also=()):
 def rows_of(arguments):
     """Return how many wrong calls there are of a function with these arguments."""
     return sum(len(VALUES.keys() - right) for _, right in arguments.values())
+
+
+def misnamed(name, function, arguments):
+    """Return what is wrong with the answers to calls whose arguments are misspelt, missing, too many or given twice."""
+    right = {argument: value for argument, (value, _) in arguments.items()}
+    answers = [
+        fault(lambda: function(*right.values(), *range(20)), name),
+        fault(lambda: function(None, **right), next(iter(right))),
+    ]
+    for argument, parameter in inspect.signature(function).parameters.items():
+        rest = {key: value for key, value in right.items() if key != argument}
+        spelt = rest | {f"{argument}s": right.get(argument)}
+        answers.append(fault(lambda spelt=spelt: function(**spelt), argument))
+        if parameter.default is parameter.empty:
+            answers.append(fault(lambda rest=rest: function(**rest), argument))
+    return [answer for answer in answers if answer is not None]
+
+
+def assert_answered(wrong, kind, message):
+    """Assert that a call is answered by this sentence of ours, cut to its length."""
+    with pytest.raises(kind, match=message) as caught:
+        wrong()
+    assert len(str(caught.value)) <= CHARACTERS
+    assert ours(caught.traceback[-1].path)

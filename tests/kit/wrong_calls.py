@@ -45,20 +45,25 @@ def judge(row: Any) -> None:
     assert len(message.splitlines()) <= LINES, message
     assert len(message) <= CHARACTERS, message
     assert [text for text in FOREIGN if text in message] == [], message
-    assert [file for file in raised_in(caught.value) if not _ours(file)] == [], message
+    assert [file for file in raised_in(caught.value) if not ours(file)] == [], message
 
 
 def raised_in(error: BaseException) -> list[str]:
     """Return the files whose code raised what a user sees: the error, its cause, or its context unless suppressed."""
-    files = []
+    return [frames[-1].filename for frames in shown_frames(error)]
+
+
+def shown_frames(error: BaseException) -> list[traceback.StackSummary]:
+    """Return the frames of what a user sees: of the error, then of what it came from."""
+    found = []
     shown: BaseException | None = error
     while shown is not None:
         if frames := traceback.extract_tb(shown.__traceback__):
-            files.append(frames[-1].filename)
+            found.append(frames)
         shown = shown.__cause__ or (None if shown.__suppress_context__ else shown.__context__)
         if type(shown).__name__ in ("SimplifiedTraceback", "UnfilteredStackTrace"):  # jax's remark on hidden frames
             shown = None
-    return files
+    return found
 
 
 def public(*modules: types.ModuleType, without: Iterable[str] = ()) -> list[str]:
@@ -126,5 +131,6 @@ def leaves_300(shape: tuple[int, ...] = (2,)) -> dict[str, Any]:
     return {f"layer{i}": {"kernel": np.zeros(shape, np.float32)} for i in range(300)}
 
 
-def _ours(file: str) -> bool:
+def ours(file: str) -> bool:
+    """Say whether a file is one of the package."""
     return pathlib.Path(file).is_relative_to(pathlib.Path(rmsprop_optax.__file__).parent)
