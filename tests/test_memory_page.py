@@ -11,6 +11,7 @@ from rmsprop_optax import compression
 
 ROOT = pathlib.Path(__file__).parent.parent
 BENCHMARKS = ROOT / "tests" / "benchmarks"
+EVIDENCE = ROOT / "docs" / "evidence"
 
 
 @pytest.fixture
@@ -37,6 +38,97 @@ def test_the_page_of_steps_shows_what_compiling_took(benchmark_modules):
 
     (table,) = tables.compiling(json.loads((BENCHMARKS / "results" / "compile.json").read_text()))
     assert f"\n\n{table}\n\n" in (ROOT / "docs" / "performance.md").read_text()
+
+
+def test_the_page_shows_each_code_at_its_own_best_rate(benchmark_modules):
+    import tables
+
+    found = json.loads((EVIDENCE / "codes_at_their_best_rate.json").read_text())
+    for table in tables.rates(found["tasks"]):
+        assert f"\n\n{table}\n\n" in (ROOT / "docs" / "memory.md").read_text()
+    assert (found["columns"], found["rows"]) == tables.rates_as_one(found["tasks"])
+
+
+def test_each_rate_has_the_lowest_loss_on_other_seeds_between_two_that_are_worse():
+    for task in json.loads((EVIDENCE / "codes_at_their_best_rate.json").read_text())["tasks"].values():
+        assert set(task["codes"]) > {"float32", "byte"}
+        for code, parts in task["codes"].items():
+            for part, row in parts.items():
+                rates, losses = zip(*row["choice"], strict=True)
+                best = losses.index(min(losses))
+                assert row["rate"] == rates[best] == pytest.approx(1e-3 * 2 ** (row["half octaves"] / 2)), (code, part)
+                assert 0 < best < len(rates) - 1, (code, part)
+                assert len(row["losses"]) == task["judged"]
+
+
+def test_a_rate_is_sought_until_both_parts_have_a_best_between_two_that_are_worse(benchmark_modules):
+    import rates
+
+    def losses(half_octaves):
+        asked.extend(half_octaves)
+        return [((i - 3) ** 2, float("nan") if i > 0 else (i + 2) ** 2) for i in half_octaves]
+
+    asked = []
+    found = rates.choose(losses)
+    assert (rates.best_of(found, 0), rates.best_of(found, 1)) == (3, -2)
+    assert sorted(asked) == sorted(found) == list(range(-3, 5))
+
+
+def test_the_page_shows_the_larger_transformer(benchmark_modules):
+    import larger
+    import tables
+
+    found = json.loads((EVIDENCE / "larger_transformer.json").read_text())
+    done = [(run["optimizer"], run["seed"]) for run in found["runs"]]
+    assert done == [(name, seed) for seed in larger.SEEDS for name in larger.NAMES]
+    assert found["rows"] == larger.rows(larger.summary(found["runs"]))
+    assert f"\n\n{tables.table(found['columns'], found['rows'])}\n\n" in (ROOT / "docs" / "memory.md").read_text()
+    assert found["rate"] == min(found["sweep"], key=lambda run: run["held out"])["rate"]
+    assert larger.OTHER_SEED not in larger.SEEDS
+
+
+def test_the_larger_transformer_s_bytes_are_those_of_its_arrays_now(benchmark_modules):
+    import jax
+    import jax.numpy as jnp
+    import larger
+    import tasks
+    import training
+
+    found = json.loads((EVIDENCE / "larger_transformer.json").read_text())
+    model = {key: found["model"][key] for key in larger.MODEL}
+    task = tasks.transformer(**model, text=lambda: "any text of some words " * 100)
+    for name in larger.NAMES:
+        make, low = larger.optimizer(name)
+        start, _, _ = training.pieces(task, make(1e-3), low)
+        arrays = [x for x in jax.tree.leaves(jax.eval_shape(start, jnp.int32(0))) if x.ndim]
+        count = sum(x.size * x.dtype.itemsize for x in arrays)
+        assert {run["bytes"] for run in found["runs"] if run["optimizer"] == name} == {count}, name
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("task", ["digits", "manual"])
+def test_a_code_is_trained_at_the_rates_it_is_given(task, benchmark_modules, monkeypatch):
+    import rates
+
+    chosen = {name: rates.optimizers()[name] for name in ("float32", "byte, bfloat16 weights + 8")}
+    monkeypatch.setattr(rates, "optimizers", lambda: chosen)
+    found = rates.run(task, rates.SETTINGS[task] | rates.QUICK, {}, lambda found: None)
+    for parts in found.values():
+        for row in parts.values():
+            losses = [loss for _, loss in row["choice"]]
+            assert len(set(losses)) == len(losses) >= 4
+            assert max(row["losses"]) < max(losses)
+
+
+@pytest.mark.full
+def test_the_larger_transformer_learns_with_each_optimizer_and_goes_on_from_a_file(benchmark_modules):
+    import larger
+
+    model, saved = larger.MODEL | {"width": 16, "layers": 1, "length": 8}, []
+    found = larger.run(model, 40, lambda found: saved.append(json.loads(json.dumps(found))), {})
+    assert max(run["train"] for run in found["runs"]) < 5 < max(run["train"] for run in found["sweep"])
+    again = larger.run(model, 40, saved.append, saved[-2])
+    assert again["runs"] == pytest.approx(found["runs"])
 
 
 def test_the_page_says_what_each_public_codec_is_for():

@@ -2,6 +2,8 @@
 
 import json
 
+import numpy as np
+
 
 def table(head, rows):
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
@@ -59,6 +61,50 @@ def training(found):
             rows.append([code, *cells])
         made.append(table(head, rows))
     return made
+
+
+def against_float32(codes):
+    """Return, for each code and part: the rate, and the mean and standard error of the differences from float32."""
+    found = {}
+    for code, parts in codes.items():
+        found[code] = {}
+        for part, row in parts.items():
+            base = np.array(codes["float32"][part]["losses"])
+            apart = np.array(row["losses"]) - base
+            found[code][part] = {"rate": row["rate"], "mean": apart.mean(), "se": apart.std(ddof=1) / len(base) ** 0.5}
+            found[code][part] |= {"loss": np.mean(row["losses"]), "seed sd": base.std(ddof=1)}
+    return found
+
+
+def rates(found):
+    """Each code at its best rate, one table a task."""
+    made = []
+    for name, task in found.items():
+        figures = against_float32(task["codes"])
+        head = [f"{name}: {task['judged']} seeds, {task['steps']} steps"]
+        for part, row in figures["float32"].items():
+            head += [f"rate, {part}", f"{part}, in seed s.d. of {row['seed sd']:.4f}"]
+        made.append(table(head, _rates(figures)))
+    return made
+
+
+def _rates(figures):
+    return [[code, *(cell for row in parts.values() for cell in _rate(code, row))] for code, parts in figures.items()]
+
+
+def _rate(code, row):
+    if code == "float32":
+        return f"{row['rate']:.2g}", f"loss {row['loss']:.4f}"
+    sd = row["seed sd"]
+    return f"{row['rate']:.2g}", f"{row['mean'] / sd:+.2f} ± {row['se'] / sd:.2f} ({row['mean']:+.4f})"
+
+
+def rates_as_one(found):
+    """Return the same as the head and the rows of one table."""
+    head = ["task", "code"]
+    for part in ("train", "held out"):
+        head += [f"best rate, {part}", f"{part}, minus float32's in seed s.d. (in nats)"]
+    return head, [[name, *row] for name, task in found.items() for row in _rates(against_float32(task["codes"]))]
 
 
 def speed(found):
