@@ -49,13 +49,13 @@ def trainer(task, make, low, steps, at_once, desc):
 
     together = jax.jit(jax.vmap(one))
 
-    def losses(steps_from_1e_3, seeds):
-        runs = np.array([(seed, rate(i)) for i in steps_from_1e_3 for seed in seeds])
+    def losses(half_octaves, seeds):
+        runs = np.array([(seed, rate(i)) for i in half_octaves for seed in seeds])
         padded = np.resize(runs, (-(-len(runs) // at_once) * at_once, 2)).reshape(-1, at_once, 2)
         batches = tqdm(padded, desc=desc, unit=f"{at_once} runs")
-        made = [together(batch[:, 0].astype(np.int32), batch[:, 1].astype(np.float32)) for batch in batches]
-        flat = np.concatenate([np.array(pair, np.float64).T for pair in made])[: len(runs)]
-        return flat.reshape(len(steps_from_1e_3), len(seeds), len(PARTS))
+        made = [np.array(together(batch[:, 0].astype(np.int32), batch[:, 1].astype(np.float32))) for batch in batches]
+        flat = np.concatenate(made, axis=1, dtype=np.float64).T[: len(runs)]
+        return flat.reshape(len(half_octaves), len(seeds), len(PARTS))
 
     return losses
 
