@@ -1,0 +1,150 @@
+"""examples/actor_critic.py plays CartPole-v1, sums returns as it says, and updates as Stable-Baselines3's A2C does."""
+
+import math
+
+import actor_critic
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from cartpole import environment
+
+KEY = jax.random.key(0)
+play = jax.jit(environment.step)
+
+
+def derivatives(position, speed, angle, spin, force):
+    """Solve the equations of motion of a cart of 1 kg and a pole of 0.1 kg, half a metre to its centre."""
+    mass, pole, half, gravity = 1.0, 0.1, 0.5, 9.8
+    system = [[mass + pole, pole * half * math.cos(angle)], [math.cos(angle), 4 / 3 * half]]
+    right = [force + pole * half * spin**2 * math.sin(angle), gravity * math.sin(angle)]
+    push, turn = np.linalg.solve(system, right)
+    return np.array([speed, push, spin, turn])
+
+
+def test_the_cart_follows_the_equations_of_motion_in_float64():
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        for _ in range(300):
+            x = rng.uniform(-1, 1, size=(2, 4)) * [2.4, 3, 0.25, 3]
+            action = rng.integers(2, size=2)
+            after, _, _ = play(environment.Pole(jnp.array(x), jnp.zeros(2, jnp.int32)), jnp.array(action))
+            forces = np.where(action == 1, 10.0, -10.0)
+            euler = [one + 0.02 * derivatives(*one, force) for one, force in zip(x, forces, strict=True)]
+            np.testing.assert_allclose(after.x, euler, rtol=0, atol=1e-13)
+
+
+def test_a_pole_terminates_beyond_its_bounds_and_is_truncated_after_500_steps():
+    degree = math.pi / 180
+    x = [[2.39, 0, 0, 0], [2.41, 0, 0, 0], [0, 0, -11.9 * degree, 0], [0, 0, -12.1 * degree, 0], [-2.41, 0, 0, 0]]
+    fell = [False, True, False, True, True]
+    for t, truncated in ((498, [False] * 5), (499, [True, False, True, False, False])):
+        pole = environment.Pole(jnp.array(x), jnp.full(5, t, jnp.int32))
+        after, terminated, up = play(pole, jnp.zeros(5, jnp.int32))
+        assert terminated.tolist() == fell
+        assert up.tolist() == truncated
+        assert after.t.tolist() == [t + 1] * 5
+
+
+def test_a_return_ends_with_a_value_where_an_episode_was_truncated_and_without_where_it_terminated():
+    g, reward = actor_critic.GAMMA, 1.0
+    terminated, truncated = np.zeros((3, 3), bool), np.zeros((3, 3), bool)
+    terminated[1, 1] = truncated[1, 2] = True  # the first environment goes on
+    values = np.array([[10.0, 20.0, 30.0], [11.0, 21.0, 31.0], [12.0, 22.0, 32.0]])
+    found = actor_critic.n_step_returns(np.full((3, 3), reward), values, terminated, truncated)
+    goes_on = [1 + g + g**2 + g**3 * 12, 1 + g + g**2 * 12, 1 + g * 12]
+    falls = [1 + g, 1, 1 + g * 22]
+    time_is_up = [1 + g + g**2 * 31, 1 + g * 31, 1 + g * 32]
+    np.testing.assert_allclose(found, np.transpose([goes_on, falls, time_is_up]), rtol=1e-6)
+
+
+def test_an_episode_that_ended_starts_anew_and_its_last_observation_is_kept_for_its_return():
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(actor_critic.start, KEY))
+    x = jnp.zeros((actor_critic.ENVS, 4)).at[0, 0].set(2.5).at[1].set(0.01)
+    t = jnp.zeros(actor_critic.ENVS, jnp.int32).at[0].set(41).at[1].set(499)
+    pole, frames, lengths = actor_critic.rollout(params, environment.Pole(x, t), KEY)
+    assert frames.terminated[0].tolist() == [True] + [False] * 7
+    assert frames.truncated[0].tolist() == [False, True] + [False] * 6
+    assert lengths[0].tolist() == [42, 500] + [0] * 6
+    assert frames.after[0, 0, 0] > 2.4
+    assert np.abs(frames.x[1, :2]).max() <= 0.05  # the new episodes
+    np.testing.assert_array_equal(frames.x[1, 2:], frames.after[0, 2:])
+    assert pole.t.tolist() == [4, 4, 5, 5, 5, 5, 5, 5]
+
+
+@pytest.mark.live
+@pytest.mark.filterwarnings("ignore")
+def test_the_cart_moves_as_gymnasium_s_does():
+    gymnasium = pytest.importorskip("gymnasium")
+    env = gymnasium.make("CartPole-v1")
+    x, _ = env.reset(seed=0)
+    pole = environment.Pole(jnp.array(x)[None], jnp.zeros(1, jnp.int32))
+    for t in range(2000):
+        action = int(x[2] + x[3] > 0) if t % 1500 < 1100 else 1  # balances, and falls now and then
+        x, _, terminated, truncated, _ = env.step(action)
+        pole, fell, up = play(pole, jnp.array([action]))
+        np.testing.assert_allclose(pole.x[0], x, rtol=0, atol=1e-5)
+        assert (bool(fell[0]), bool(up[0])) == (terminated, truncated)
+        if terminated or truncated:
+            x, _ = env.reset()
+        pole = environment.Pole(jnp.array(x)[None], jnp.where(fell | up, 0, pole.t))  # float32 would leave float64
+
+
+@pytest.mark.live
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("name", "off"), [("recipe", (0, 1e-4)), ("adam", (0, 1e-4)), ("optax", (0.5, 2))])
+def test_only_optax_s_rmsprop_leaves_30_updates_of_stable_baselines3_s_a2c(name, off):
+    """Let its agent play, episodes cut off after 12 steps, and make the updates on the same frames."""
+    stable_baselines3 = pytest.importorskip("stable_baselines3")
+    from stable_baselines3.common.env_util import make_vec_env
+
+    envs = make_vec_env("CartPole-v1", 8, seed=0, env_kwargs={"max_episode_steps": 12})
+    agent = stable_baselines3.A2C("MlpPolicy", envs, seed=0, device="cpu", use_rms_prop=name != "adam")
+    begun = params = layers_of(agent.policy)
+    tx, rollout, ended, train = actor_critic.OPTIMIZERS[name], [], np.zeros(2, int), agent.train
+    state = tx.init(params)
+
+    def watch(local, _):
+        steps = zip(local["infos"], local["new_obs"], strict=True)
+        after = np.array([info.get("terminal_observation", x) for info, x in steps])
+        up = np.array([info["TimeLimit.truncated"] for info in local["infos"]])
+        rollout.append((agent._last_obs.copy(), local["actions"].flatten(), after, local["dones"] & ~up, up))
+        return True
+
+    def both():
+        nonlocal params, state
+        x, action, after, terminated, truncated = (jnp.array(part) for part in zip(*rollout, strict=True))
+        rollout.clear()
+        ended[:] += [int(terminated.sum()), int(truncated.sum())]
+        values = actor_critic.value(params, after)
+        returns = actor_critic.n_step_returns(jnp.ones(values.shape), values, terminated, truncated)
+        if off[0] == 0:
+            np.testing.assert_allclose(returns, agent.rollout_buffer.returns, rtol=0, atol=1e-5)
+        grads = jax.grad(actor_critic.loss_fn)(params, x, action, returns)
+        updates, state = tx.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        train()
+
+    agent.train = both
+    agent.learn(30 * 40, callback=watch)
+    theirs = layers_of(agent.policy)
+    assert min(ended) > 10
+    moved = largest(theirs, begun)
+    assert off[0] <= largest(theirs, params) / moved <= off[1]
+
+
+def largest(one, other):
+    """Return the largest difference of two trees."""
+    return max(float(np.abs(a - b).max()) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
+
+
+def layers_of(policy):
+    """Return the parameters of a policy of Stable-Baselines3 as the example has them."""
+    weights = {name: p.detach().numpy().copy() for name, p in policy.named_parameters()}
+    paths = {
+        "actor": ("mlp_extractor.policy_net.0", "mlp_extractor.policy_net.2", "action_net"),
+        "critic": ("mlp_extractor.value_net.0", "mlp_extractor.value_net.2", "value_net"),
+    }
+    return {name: [{"w": weights[f"{path}.weight"].T, "b": weights[f"{path}.bias"]} for path in layers]
+            for name, layers in paths.items()}  # fmt: skip
