@@ -123,7 +123,7 @@ def train(carry, tx):
 
 
 def run(tx, seed, chunks):
-    """Train; return the mean return in each chunk, None if no episode ended, and how many gradients are below a floor.
+    """Train; return the mean return in each chunk, None if no episode ended, and the share of small gradients.
 
     That is the share of parameters whose root mean square gradient is below sqrt(1e-5), a mean over the chunks.
     """
@@ -138,22 +138,10 @@ def run(tx, seed, chunks):
     return curve, float(np.mean(below))
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one seed, few updates and no Adam, which prove little")
-    parser.add_argument("--seeds", type=int, default=32)
-    parser.add_argument("--chunks", type=int, default=30, help=f"of {CHUNK} updates of {ENVS * N_STEPS} steps each")
-    parser.add_argument("--limit", type=float, default=1200, help="start no seed after so many seconds")
-    parser.add_argument("--sb3", type=pathlib.Path, help="curves of Stable-Baselines3's own A2C to draw beside these")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent.parent / "docs")
-    args = parser.parse_args()
-    if args.quick:
-        args.seeds, args.chunks = 1, 6
-    sb3 = args.sb3 and json.loads(args.sb3.read_text())
-
+def train_all(args):
+    """Train every optimizer with one seed after the other; write what there is after each, and return it."""
     names = list(OPTIMIZERS)[: 2 if args.quick else None]
-    curves, below = {name: [] for name in names}, {name: [] for name in names}
-    began = time.monotonic()
+    curves, below, began = {name: [] for name in names}, {name: [] for name in names}, time.monotonic()
     for seed in tqdm(range(args.seeds), unit="seed", disable=None):
         if seed and time.monotonic() - began > args.limit:
             break
@@ -161,13 +149,32 @@ def main():
             curve, share = run(OPTIMIZERS[name], seed, args.chunks)
             curves[name].append(curve)
             below[name].append(share)
-        found = report.results(args, ENVS * N_STEPS * CHUNK, curves, below, sb3)
-        report.write(found, args.out)  # a run that is stopped keeps its seeds
+        found = report.results(ENVS * N_STEPS * CHUNK, curves, below)
+        report.write(found, args.out)
+    return found
 
-    for row in found["rows"]:
-        print(f"{row[0]:<50} {row[1]:>2} seeds: " + ", ".join(row[2:]))
-    for name, seeds in curves.items():
-        assert np.nanmax(np.array(seeds, float)) > 2 * seeds[0][0], f"{name} did not learn"
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one seed, few updates and no Adam, which prove little")
+    parser.add_argument("--seeds", type=int, default=32)
+    parser.add_argument("--chunks", type=int, default=30, help=f"of {CHUNK} updates, each of {ENVS * N_STEPS} steps")
+    parser.add_argument("--limit", type=float, default=1200, help="start no seed after so many seconds")
+    parser.add_argument("--sb3", type=pathlib.Path, help="train nothing; add these curves to the results in --out")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent.parent / "docs")
+    args = parser.parse_args()
+    if args.quick:
+        args.seeds, args.chunks = 1, 6
+    if args.sb3:
+        found = report.with_sb3(json.loads((args.out / report.FILE).read_text()), json.loads(args.sb3.read_text()))
+        report.write(found, args.out)
+    else:
+        found = train_all(args)
+
+    for label, seeds, *returns in found["rows"]:
+        print(f"{label}, {seeds} seeds: {', '.join(returns)}")
+    for name, curves in found["curves"].items():
+        assert np.nanmax(np.array(curves, float)) > 2 * curves[0][0], f"{name} did not learn"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import pathlib
 import platform
 import re
 
@@ -13,6 +14,7 @@ import optax
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+FILE = pathlib.Path("evidence", "actor_critic.json")
 NAMES = {
     "recipe": "the recipe",
     "optax": "the same numbers in optax.rmsprop",
@@ -44,19 +46,15 @@ def rows(curves):
             for label, values in described.items()]  # fmt: skip
 
 
-def results(args, frames, curves, below, sb3):
+def results(frames, curves, below):
     """Return what docs/evidence.py makes a table of, and the numbers that it came from."""
-    last = [frames * args.chunks * part // 6 for part in range(1, 7)]
-    versions = {"python": platform.python_version(), "jax": jax.__version__, "optax": optax.__version__}
-    if sb3:
-        versions |= sb3["versions"]
-        curves = curves | {"sb3": sb3["curves"]}
+    chunks = len(curves["recipe"][0])
     return {
-        "command": "python examples/actor_critic.py" + " --sb3 tests/recorded/returns/sb3_a2c.json" * bool(sb3),
+        "command": "python examples/actor_critic.py",
         "date": datetime.date.today().isoformat(),
-        "versions": versions,
+        "versions": {"python": platform.python_version(), "jax": jax.__version__, "optax": optax.__version__},
         "machine": "one CPU core",
-        "columns": ["return in the sixth that ends at step", "seeds", *(f"{steps:,}" for steps in last)],
+        "columns": ["to step", "seeds", *(f"{frames * chunks * part // 6:,}" for part in range(1, 7))],
         "rows": rows(curves),
         "frames": frames,
         "below": below,
@@ -64,12 +62,19 @@ def results(args, frames, curves, below, sb3):
     }
 
 
+def with_sb3(found, sb3):
+    """Return the results with the curves of Stable-Baselines3, of chunks of as many frames, beside the others."""
+    assert sb3["frames"] == found["frames"]
+    curves = found["curves"] | {"sb3": sb3["curves"]}
+    return found | {"versions": found["versions"] | sb3["versions"], "rows": rows(curves), "curves": curves}
+
+
 def write(found, out):
     """Write the results, a list a line, and the figure."""
     text = json.dumps(json.loads(json.dumps(found), parse_float=lambda x: float(f"{float(x):.5g}")), indent=1)
     text = re.sub(r"\[[^\[\]{}]*\]", lambda match: re.sub(r"\s+", " ", match[0]), text)
-    (out / "evidence").mkdir(parents=True, exist_ok=True)
-    (out / "evidence" / "actor_critic.json").write_text(text + "\n")
+    (out / FILE).parent.mkdir(parents=True, exist_ok=True)
+    (out / FILE).write_text(text + "\n")
     (out / "figures").mkdir(exist_ok=True)
     draw(found, out / "figures" / "actor_critic.png")
 
@@ -80,9 +85,10 @@ def draw(found, path):
         curves, (line, color) = np.array(seeds, float), STYLES[name]
         steps = found["frames"] * (np.arange(curves.shape[1]) + 0.5)
         mean = np.nanmean(curves, axis=0)
-        error = np.nanstd(curves, axis=0) / np.sqrt(len(curves))
+        error = np.nanstd(curves, axis=0, ddof=min(1, len(curves) - 1)) / np.sqrt(len(curves))
         ax.fill_between(steps, mean - error, mean + error, color=color, alpha=0.2, linewidth=0)
         ax.plot(steps, mean, color=color, linestyle=line, label=NAMES[name])
+    ax.fill_between([], [], color="0.8", label="one standard error")
     ax.set(xlabel="steps of the environments", ylabel="return of an episode", ylim=(0, 510))
     ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.legend(frameon=False, loc="lower right")
