@@ -7,7 +7,6 @@ evidence/actor_critic.json and figures/actor_critic.png to --out.
 
 import argparse
 import functools
-import json
 import pathlib
 import time
 from typing import NamedTuple
@@ -22,7 +21,8 @@ from tqdm import tqdm
 
 from rmsprop_optax import recipes
 
-ENVS, N_STEPS, GAMMA, VALUE_COEF, CHUNK = 8, 5, 0.99, 0.5, 200  # updates in a chunk, a point of the curve
+ENVS, N_STEPS, GAMMA, VALUE_COEF = 8, 5, 0.99, 0.5
+CHUNK = 200  # updates between two points of a curve
 CLIP = optax.clip_by_global_norm(0.5)
 OPTIMIZERS = {
     "recipe": recipes.a3c(None, source="sb3"),
@@ -32,7 +32,7 @@ OPTIMIZERS = {
 
 
 def start(key):
-    """Return an actor and a critic as Stable-Baselines3 makes them: two layers of 64, orthogonal, without a bias."""
+    """Return an actor and a critic as Stable-Baselines3 makes them: two layers of 64, orthogonal, biases 0."""
 
     def layers(key, *gains, sizes):
         shapes = zip(jax.random.split(key, 3), sizes[:-1], sizes[1:], gains, strict=True)
@@ -160,17 +160,11 @@ def main():
     parser.add_argument("--seeds", type=int, default=32)
     parser.add_argument("--chunks", type=int, default=30, help=f"of {CHUNK} updates, each of {ENVS * N_STEPS} steps")
     parser.add_argument("--limit", type=float, default=1200, help="start no seed after so many seconds")
-    parser.add_argument("--sb3", type=pathlib.Path, help="train nothing; add these curves to the results in --out")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent.parent / "docs")
     args = parser.parse_args()
     if args.quick:
         args.seeds, args.chunks = 1, 6
-    if args.sb3:
-        found = report.with_sb3(json.loads((args.out / report.FILE).read_text()), json.loads(args.sb3.read_text()))
-        report.write(found, args.out)
-    else:
-        found = train_all(args)
-
+    found = train_all(args)
     for label, seeds, *returns in found["rows"]:
         print(f"{label}, {seeds} seeds: {', '.join(returns)}")
     for name, curves in found["curves"].items():

@@ -13,9 +13,12 @@ import optax
 import pytest
 from cartpole import environment, report
 
+from rmsprop_optax import checkpoint
+
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 RESULTS = json.loads((DOCS / report.FILE).read_text())
 KEY = jax.random.key(0)
+PAGE = (DOCS / "reinforcement_learning.md").read_text()
 play = jax.jit(environment.step)
 
 
@@ -80,7 +83,7 @@ def test_an_episode_that_ended_starts_anew_and_its_last_observation_is_kept_for_
 
 def test_the_page_s_figures_are_those_of_the_results():
     assert report.rows(RESULTS["curves"]) == RESULTS["rows"]
-    page = (DOCS / "reinforcement_learning.md").read_text().split("## On CartPole")[1]
+    page = PAGE.split("## On CartPole")[1]
     found = {label: returns for label, _, *returns in RESULTS["rows"]}
     recipe, typed = (found[report.NAMES[name]] for name in ("recipe", "optax"))
     for sixth, ordinal in ((2, "third"), (3, "fourth")):
@@ -124,7 +127,7 @@ def test_the_cart_moves_as_gymnasium_s_does():
 @pytest.mark.live
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("name", "off"), [("recipe", (0, 1e-4)), ("adam", (0, 1e-4)), ("optax", (0.5, 2))])
-def test_only_optax_s_rmsprop_leaves_30_updates_of_stable_baselines3_s_a2c(name, off):
+def test_only_optax_s_rmsprop_leaves_30_updates_of_stable_baselines3_s_a2c(name, off, tmp_path):
     """Let its agent play, episodes cut off after 12 steps, and make the updates on the same frames."""
     stable_baselines3 = pytest.importorskip("stable_baselines3")
     from stable_baselines3.common.env_util import make_vec_env
@@ -162,6 +165,13 @@ def test_only_optax_s_rmsprop_leaves_30_updates_of_stable_baselines3_s_a2c(name,
     assert min(ended) > 10
     moved = largest(theirs, begun)
     assert off[0] <= largest(theirs, params) / moved <= off[1]
+    if name == "recipe":
+        agent.save(tmp_path / "agent.zip")
+        saved = checkpoint.from_sb3(tmp_path / "agent.zip", to_jax, tx=tx)
+        restored = checkpoint.restore(tx.init(saved.params), saved.moments)
+        assert largest(saved.params, theirs) == 0
+        for ours, goes_on in zip(*(jax.tree.leaves(optax.tree.get(s, "nu")) for s in (state, restored)), strict=True):
+            np.testing.assert_allclose(goes_on, ours, rtol=1e-3, atol=1e-9)
 
 
 def largest(one, other):
@@ -169,12 +179,12 @@ def largest(one, other):
     return max(float(np.abs(a - b).max()) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
 
 
+def to_jax(weights):
+    """Apply the page's function of this name."""
+    page = {}
+    exec(re.search(r"^def to_jax.*?(?=^```)", PAGE, re.MULTILINE | re.DOTALL)[0], page)
+    return page["to_jax"](weights)
+
+
 def layers_of(policy):
-    """Return the parameters of a policy of Stable-Baselines3 as the example has them."""
-    weights = {name: p.detach().numpy().copy() for name, p in policy.named_parameters()}
-    paths = {
-        "actor": ("mlp_extractor.policy_net.0", "mlp_extractor.policy_net.2", "action_net"),
-        "critic": ("mlp_extractor.value_net.0", "mlp_extractor.value_net.2", "value_net"),
-    }
-    return {name: [{"w": weights[f"{path}.weight"].T, "b": weights[f"{path}.bias"]} for path in layers]
-            for name, layers in paths.items()}  # fmt: skip
+    return to_jax({name: p.detach().numpy().copy() for name, p in policy.named_parameters()})

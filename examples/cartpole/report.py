@@ -15,13 +15,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 FILE = pathlib.Path("evidence", "actor_critic.json")
-NAMES = {
-    "recipe": "the recipe",
-    "optax": "the same numbers in optax.rmsprop",
-    "adam": "Adam",
-    "sb3": "Stable-Baselines3",
-}
-STYLES = {"recipe": ("-", "#D55E00"), "optax": ("--", "black"), "adam": (":", "#009E73"), "sb3": ("-.", "0.55")}
+NAMES = {"recipe": "the recipe", "optax": "the same numbers in optax.rmsprop", "adam": "Adam"}
+STYLES = {"recipe": ("-", "#D55E00"), "optax": ("--", "black"), "adam": (":", "#009E73")}
 
 
 def sixths(curves):
@@ -60,13 +55,6 @@ def results(frames, curves, below):
         "below": below,
         "curves": curves,
     }
-
-
-def with_sb3(found, sb3):
-    """Return the results with the curves of Stable-Baselines3, of chunks of as many frames, beside the others."""
-    assert sb3["frames"] == found["frames"]
-    curves = found["curves"] | {"sb3": sb3["curves"]}
-    return found | {"versions": found["versions"] | sb3["versions"], "rows": rows(curves), "curves": curves}
 
 
 def write(found, out):
