@@ -98,7 +98,7 @@ def levanter_rmsprop(
       their counts.
 
     Raises:
-      ValueError: A number is out of range; an expression is none; trees differ in structure or shape.
+      ValueError: A number is out of range; a regular expression is invalid; trees differ in structure or shape.
       TypeError: A number is in half precision; a list has something other than words; a leaf is not floating-point.
 
     Example:
