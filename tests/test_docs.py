@@ -86,7 +86,7 @@ def test_the_options_of_an_example_are_called_as_in_the_others(example):
     for option, said in OPTIONS.items():
         assert set(re.findall(rf'add_argument\("--{option}", (.*)\)$', text, re.MULTILINE)) <= {said}
     assert ("add_argument" in text) == ('add_argument("--quick"' in text)
-    assert ('"docs"' in text) == ('add_argument("--record"' in text)
+    assert '"docs"' not in text or 'add_argument("--record"' in text
 
 
 @pytest.mark.parametrize("example", ["digits.py", "equinox_mlp.py", "flax_linen.py"])
@@ -112,7 +112,7 @@ def needs(name):
 def run(command, folder):
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     command = [sys.executable, "-W", "ignore", *map(str, command)]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -144,7 +144,7 @@ def test_each_marker_s_command_is_documented():
 NOT_ON_A_GPU = """
     layouts offload quantiles shard_map sharding state_shardings sweep_devices multi_host
     checkpoint_files checkpoint_files_of_trainers checkpoint_frameworks checkpoint_trainers live peers upstream
-    checkpoint_refusals checkpoint_trainers_refusals wrong_calls wrong_calls_of_runs wrong_calls_of_states
+    actor_critic checkpoint_refusals checkpoint_trainers_refusals wrong_calls wrong_calls_of_runs wrong_calls_of_states
     architecture dialects_files dialects_page docs interfaces memory_page plots prose recipes_page scaling_page
     batch_sizes_page sensitivity sharpness_page site the_note
 """  # they need eight devices, compare with other libraries, or, the last three lines, compute nothing there
