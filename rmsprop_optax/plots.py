@@ -263,13 +263,13 @@ _MARKS = ("o-", "s--", "^:", "D-.")  # a marker and a line, for those who see no
 def _marks_of(runs: Any) -> list[Any]:
     """Return what a legend needs to explain the star, the vertical line and the crosses of `sweep`."""
     line = _pyplot().Line2D
-    stable = any(run.edge is not None for run in runs)
-    shown = {
-        "suggested": (stable, {"marker": "*", "markersize": 11, "linestyle": ""}),
-        "largest stable rate": (stable, {"linestyle": (0, (4, 3)), "linewidth": 1}),
-        "diverged": (any(not np.isfinite(run.final).all() for run in runs), {"marker": "x", "linestyle": ""}),
-    }
-    return [line([], [], color="0.4", label=label, **style) for label, (drawn, style) in shown.items() if drawn]
+    marks = []
+    if any(run.edge is not None for run in runs):
+        marks.append(line([], [], color="0.4", marker="*", markersize=11, linestyle="", label="suggested"))
+        marks.append(line([], [], color="0.4", linestyle=(0, (4, 3)), linewidth=1, label="largest stable rate"))
+    if not all(np.isfinite(run.final).all() for run in runs):
+        marks.append(line([], [], color="0.4", marker="x", linestyle="", label="diverged"))
+    return marks
 
 
 def _values(function: Any, grid: Any) -> np.ndarray:
