@@ -56,6 +56,12 @@ def test_the_headings_that_a_page_links_to_exist(page):
         assert heading in slugs
 
 
+def test_no_equation_escapes_an_underscore_in_text():
+    """MathJax would show the backslash."""
+    sources = [*(ROOT / "rmsprop_optax").rglob("*.py"), *DOCS.rglob("*.md")]
+    assert not [path.name for path in sources if re.search(r"\\text\{[^}]*\\_", path.read_text())]
+
+
 def test_ci_builds_the_site_with_warnings_as_errors():
     assert "\n.ci/site\n" in (ROOT / ".ci" / "run").read_text()
     assert "--fail-on-warning" in (ROOT / ".ci" / "site").read_text()
