@@ -1,7 +1,7 @@
 """Other people's tests of RMSprop, run on ours: python tests/suites.py writes docs/evidence/suites.json.
 
 Each suite runs in a process of its own. A plugin of pytest puts ours in the place of the author's before the tests are
-imported.
+imported. The tests of PyTorch are not in its wheel: TORCH_TESTS names the folder `test` of a copy of its source.
 """
 
 import importlib.metadata
@@ -30,6 +30,7 @@ class Suite(NamedTuple):
 SUITES = {
     "optax": Suite("optax: alias, contrib, sharding, float64", "optax_suite", ("optax",), 50),
     "keras": Suite("Keras: rmsprop_test.py", "keras_suite", ("keras",), 6, (("KERAS_BACKEND", "jax"),)),
+    "torch": Suite("PyTorch: test_optim.py", "torch_suite", ("torch", "expecttest"), 40),
     "torch settings": Suite("PyTorch: each setting of its OptimizerInfo", None, ("torch", "expecttest"), 9),
 }
 
@@ -44,7 +45,8 @@ class Outcome(NamedTuple):
 
 def missing(name):
     """Return what a suite needs and does not find."""
-    return [package for package in SUITES[name].needs if importlib.util.find_spec(package) is None]
+    absent = [package for package in SUITES[name].needs if importlib.util.find_spec(package) is None]
+    return absent + ["TORCH_TESTS"] * (name == "torch" and "TORCH_TESTS" not in os.environ)
 
 
 def files(name):
@@ -94,19 +96,21 @@ def main():
     rows, raw, versions = [], {}, {}
     for name, suite in SUITES.items():
         if missing(name):
-            sys.exit(f"the suite of {name} needs: pip install {' '.join(missing(name))}")
+            sys.exit(f"the suite of {name} needs {' '.join(missing(name))}")
         found = run(name)
         print(name, found.passed, "passed", found.failed, found.skipped)
         rows.append([suite.title, found.passed, len(found.failed), len(found.skipped), reasons(found)])
         raw[name] = found._asdict()
         versions |= {package: importlib.metadata.version(package) for package in suite.needs}
-    versions = {"jax": importlib.metadata.version("jax")} | versions
-    columns = ["tests of", "passed", "failed", "skipped", "reasons"]
-    evidence.write("suites", "python tests/suites.py", versions, "two CPU cores", columns, rows, outcomes=raw)
+    source = pathlib.Path(os.environ["TORCH_TESTS"]).parent / "version.txt"
+    versions = {"jax": importlib.metadata.version("jax")} | versions | {"test_optim.py": source.read_text().strip()}
+    columns = ["tests of", "passed", "failed", "skipped", "why skipped"]
+    command = "TORCH_TESTS=pytorch/test python tests/suites.py"
+    evidence.write("suites", command, versions, "two CPU cores", columns, rows, outcomes=raw)
 
 
 def reasons(found):
-    """Return why tests were skipped or failed, each reason once."""
+    """Return why tests failed or were skipped, each reason once."""
     counts = {}
     for why in [*found.failed.values(), *found.skipped.values()]:
         counts[why] = counts.get(why, 0) + 1
