@@ -74,3 +74,15 @@ def test_a_file_is_plain_json(path):
     assert "NaN" not in text
     assert "Infinity" not in text
     assert json.loads(text)
+
+
+def test_no_test_of_another_library_fails():
+    assert all(outcome["failed"] == {} for outcome in RESULTS["suites"]["outcomes"].values())
+
+
+def test_ours_are_nearer_to_float64_in_every_program():
+    away = [client["differences"] for client in RESULTS["clients"]["clients"]]
+    narrow = [found for found in away if "ours from float64" in found]
+    assert len(narrow) >= 7
+    assert all(found["ours from float64"] < found["optax's from float64"] for found in narrow)
+    assert all(found["ours from optax's"] < 10 for found in away)
