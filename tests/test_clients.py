@@ -37,3 +37,19 @@ def test_a_difference_in_the_rule_would_be_found(wrong):
     assert (away > 1000) == bool(wrong)
     assert away <= 2 or wrong
     assert set(comparing.times(program, rmsprop)) == {"optax", "ours"}
+
+
+def test_the_round_off_between_the_two_is_that_of_decay_in_optax():
+    grads = np.float32(0.85) ** np.arange(200, dtype=np.float32)  # nu falls as decay has it, and errors add up
+    steps = {}
+    for name, make in {"optax": optax.rmsprop, "ours": rmsprop}.items():
+        tx = make(1.0, eps=0.0)
+        steps[name] = jax.lax.scan(lambda s, g, tx=tx: tx.update(g, s)[::-1], tx.init(grads[0]), grads)[1]
+    rounded, exact = ((float(np.float32(0.9)), float(np.float32(1 - 0.9))), (0.9, 1 - 0.9))
+    for (decay, rest), nearer, other in ((rounded, "optax", "ours"), (exact, "ours", "optax")):
+        nu, expected = 0.0, []
+        for g in grads.astype(np.float64):
+            nu = decay * nu + rest * g**2
+            expected.append(-g / np.sqrt(nu))
+        away = {name: np.max(np.abs(np.asarray(found) / expected - 1)) for name, found in steps.items()}
+        assert away[nearer] < 0.2 * away[other], away
