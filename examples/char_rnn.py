@@ -28,8 +28,8 @@ from rmsprop_optax import rmsprop, sweep
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 STEPS, LEARNING_RATE, DECAY, TARGET = 600, 0.01, 0.95, 2.5
 OPTIMIZERS = {  # and the powers of two between which each learning rate is searched
-    "SGD": (optax.sgd, (1, 3)),
-    "SGD with momentum": (functools.partial(optax.sgd, momentum=0.9), (-1.5, 0.5)),
+    "SGD": (optax.sgd, (-0.5, 1.5)),
+    "SGD with momentum": (functools.partial(optax.sgd, momentum=0.9), (-0.5, 1.5)),
     "RMSprop": (functools.partial(rmsprop, decay=DECAY), (-7, -5)),
     "Adam": (optax.adam, (-6.5, -4.5)),
 }
