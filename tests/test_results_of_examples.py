@@ -1,4 +1,4 @@
-"""docs/evidence has results of the examples: their tables follow from the seeds, and so do the claims."""
+"""docs/evidence has results of the examples on digits and text: their tables follow from the seeds, the claims too."""
 
 import json
 import pathlib
@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-FOUND = {name: json.loads((ROOT / f"docs/evidence/{name}.json").read_text()) for name in ("digits", "sweep")}
-RUNS = {"digits": FOUND["digits"]["seeds"]}
-KEYS = {"digits": ("accuracy", "steps", "loss")}
+FOUND = {
+    name: json.loads((ROOT / f"docs/evidence/{name}.json").read_text()) for name in ("char_rnn", "digits", "sweep")
+}
+RUNS = {"char_rnn": FOUND["char_rnn"]["runs"], "digits": FOUND["digits"]["seeds"]}
+KEYS = {"char_rnn": ("held_out", "steps", "final"), "digits": ("accuracy", "steps", "loss")}
 ROWS = [(name, row[0]) for name in RUNS for row in FOUND[name]["rows"]]
 
 
@@ -36,6 +38,12 @@ def test_the_digits_have_the_rates_that_the_sweep_suggests():
 
 def mean(name, optimizer, key):
     return np.mean(RUNS[name][optimizer][key])
+
+
+def test_on_the_text_rmsprop_ends_lowest_and_is_first_at_the_target():
+    for other in [name for name in RUNS["char_rnn"] if name != "RMSprop"]:
+        assert max(RUNS["char_rnn"]["RMSprop"]["held_out"]) < min(RUNS["char_rnn"][other]["held_out"])
+        assert mean("char_rnn", "RMSprop", "steps") < mean("char_rnn", other, "steps")
 
 
 def test_on_the_digits_no_optimizer_is_ahead_at_the_end_and_adam_is_first_at_95_percent():
