@@ -52,3 +52,11 @@ def test_on_the_digits_no_optimizer_is_ahead_at_the_end_and_adam_is_first_at_95_
     steps = {name: mean("digits", name, "steps") for name in RUNS["digits"]}
     assert min(steps, key=steps.get) == "Adam"
     assert max(steps, key=steps.get) == "RMSprop"
+
+
+@pytest.mark.parametrize(("name", "optimizer"), ROWS)
+def test_the_readme_has_the_row(name, optimizer):
+    (row,) = (row for row in FOUND[name]["rows"] if row[0] == optimizer)
+    decay = ", decay 0.95" * ((name, optimizer) == ("char_rnn", "RMSprop"))
+    line = f"| {optimizer}, {row[1]}{decay} | {' | '.join(row[2:])} |"
+    assert line in (ROOT / "README.md").read_text().splitlines()
