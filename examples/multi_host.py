@@ -2,8 +2,8 @@ r"""A transformer on all devices of several processes: split over them, saved wh
 
 A character model of Python's manual, which ships with CPython. Parameters and optimizer state are split over all
 devices (fully sharded data parallelism): XLA gathers a layer's weights where they are used, and each device updates its
-own part. Checkpoints hold whole arrays, so a run goes on with another number of processes or devices from the newest in
---folder, which all processes must see. The text of a step follows from its number, so nothing else need be saved.
+own part. Checkpoints hold whole arrays, so a run continues from the newest with any number of processes or devices.
+They are in --folder, which all processes must see. The text of a step follows from its number: nothing else is saved.
 
 One process, with the devices it has; 40 seconds of processor time:
 
@@ -156,6 +156,7 @@ def train(args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs")
     parser.add_argument("--state", choices=["plain", "byte"], default="plain", help="4 bytes a parameter, or 1")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
@@ -173,6 +174,8 @@ def main():
     parser.add_argument("--processes", type=int)
     parser.add_argument("--process", type=int, help="which of them this is, from 0")
     args = parser.parse_args()
+    if args.quick:
+        args.steps, args.width, args.length = 10, 32, 32
 
     if args.distributed or args.coordinator:
         jax.distributed.initialize(args.coordinator, args.processes, args.process)  # before anything asks for devices
