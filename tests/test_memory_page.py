@@ -72,10 +72,12 @@ def test_what_the_page_says_of_codes_at_their_best_rates_follows_from_their_loss
         return tables._percent(task[code][part][kind])
 
     low, same = "byte, bfloat16 weights + 8", "float32's"
+    nearest = "byte, bfloat16 weights rounded to nearest"
     both = {code: [figure(digits, code, "held out", kind) for kind in ("own", same)] for code in ("byte", low)}
     worst = {
-        task: max(abs(p["own"]["mean"] / p["own"]["se"]) for p in task_["byte"].values())
-        for task, task_ in (("digits", digits), ("manual", manual))
+        (task, code): max(abs(row["own"]["mean"] / row["own"]["se"]) for row in figures[code].values())
+        for task, figures in (("digits", digits), ("manual", manual))
+        for code in ("byte", "bfloat16")
     }
     said = [
         f"the digits at 0.001 is {choice[0.001] / min(choice.values()):.0f} times its lowest",
@@ -88,13 +90,19 @@ def test_what_the_page_says_of_codes_at_their_best_rates_follows_from_their_loss
         f"there the byte is {figure(manual, 'byte', 'train')} from float32 on the training part",
         f"and {figure(manual, 'byte', 'held out')} held out",
         f"+ 8 bits it is {figure(manual, low, 'held out')} held out at the rate that two seeds preferred",
-        f"{figure(manual, low, 'held out', same)} at float32's. Codes",
-        f"manual: byte at most {worst['manual']:.1f} s.e.",
-        f"digits: byte {worst['digits']:.1f} s.e. above held out",
+        f"{figure(manual, low, 'held out', same)} at float32's. Weights",
+        f"are {figure(manual, nearest, 'held out')} held out on the manual, the best there",
+        f"manual: byte at most {worst['manual', 'byte']:.1f} s.e., bfloat16 {worst['manual', 'bfloat16']:.1f}",
+        f"digits: byte {worst['digits', 'byte']:.1f} s.e. above held out",
+        f"at float32's rate), bfloat16 {worst['digits', 'bfloat16']:.1f} |",
     ]
+    linear = dict(found["digits"]["codes"]["linear"]["train"]["choice"])
+    assert all(linear[rate] < choice[rate] for rate in choice)
     apart = {code: row["train"]["own"] for code, row in digits.items() if code != "float32"}
     beyond = [code for code, paired in apart.items() if abs(paired["mean"]) > 2 * paired["se"]]
-    assert beyond == ["linear", "byte, bfloat16 weights rounded to nearest"]
+    assert beyond == ["linear", nearest]
+    assert nearest == max(digits, key=lambda code: digits[code]["train"]["own"]["mean"])
+    assert nearest == min(manual, key=lambda code: manual[code]["held out"]["own"]["mean"])
     assert all(row[part]["rate"] > 1e-3 for task in (digits, manual) for row in task.values() for part in row)
     page = " ".join((ROOT / "docs" / "memory.md").read_text().split())
     assert [sentence for sentence in said if sentence not in page] == []
