@@ -1,6 +1,7 @@
 """The tables of docs/memory.md, and of compiling in docs/performance.md, are those that the benchmarks measured."""
 
 import json
+import math
 import pathlib
 import re
 import sys
@@ -207,9 +208,10 @@ def test_the_larger_transformer_learns_with_each_optimizer_and_goes_on_from_a_fi
 
     model, saved = larger.MODEL | {"width": 16, "layers": 1, "length": 8}, []
     found = larger.run(model, 40, lambda found: saved.append(json.loads(json.dumps(found))), {})
-    assert max(run["train"] for run in found["runs"]) < 5 < max(run["train"] for run in found["sweep"])
+    assert max(run["train"] for run in found["runs"]) < math.log(model["size"]) - 1  # that of words at random, less 1
     again = larger.run(model, 40, saved.append, saved[-2])
-    assert again["runs"] == pytest.approx(found["runs"])
+    assert again["runs"][:-1] == found["runs"][:-1]
+    assert again["runs"][-1]["train"] == pytest.approx(found["runs"][-1]["train"])
 
 
 def test_the_page_says_what_each_public_codec_is_for():
