@@ -28,6 +28,7 @@ class Task(NamedTuple):
     noise: Callable[..., Any] | None = None  # generator, steps, level -> batches
     after: Callable[..., Any] = lambda memory, x, batch: {}  # the memory that changes
     longer: int = 1  # times the common number of steps
+    winnable: bool = True  # whether following the gradient can lead to a win
 
     @property
     def difficulties(self) -> dict[str, float]:
@@ -54,7 +55,9 @@ TASKS = {
     ),
     "quadratic_sparse": near_zero(SIZES, a.all_of(1), a.largest, target=1e-7),
     "quadratic_quantized_gradient": near_zero(BINS, a.normal((128,)), a.rounded_gradient, target=1e-7),
-    "quadratic_quantization_aware_training": near_zero(BINS, a.normal((128,)), a.rounded_weights, target=1e-7),
+    "quadratic_quantization_aware_training": near_zero(
+        BINS, a.normal((128,)), a.rounded_weights, target=1e-7, winnable=False
+    ),
     "absolute_varying_scale": near_zero(SIZES, a.sized(scale=a.ramp), a.scaled(jnp.abs), target=1e-7),
     "ill_conditioned": loss_below(DECADES, a.decades, a.conditioned, target=1e-3),
     "ill_conditioned_mismatched": Task(DECADES, a.decades, a.conditioned, a.square, 1e-3),
@@ -78,13 +81,15 @@ TASKS = {
     ),
     "adversarial_gradient": near_zero((1000, 100, 10, 7, 4, 2), some, a.sampled(a.swinging, 1024), target=1e-3),
     "dynamic_landscape": Task((1000, 100, 20, 10, 6, 4), some, a.sampled(a.moving, 2**14), a.whole_loss(2**14), 1e-2),
-    "vanishing_gradient": near_zero((-1, -2, -4, -8, -12, -16), some, a.sampled(a.vanishing, 512), target=1e-2),
+    "vanishing_gradient": near_zero(
+        (-1, -2, -4, -8, -12, -16), some, a.sampled(a.vanishing, 512), target=1e-2, winnable=False
+    ),
     "non_markovian": near_target(DELAYS, a.non_markovian_start, a.norm, target=1e-4, longer=2),
     "constrained_optimization_relu": Task(PENALTIES, a.at(*[0] * 16), a.constrained(a.over), a.off_by, 1e-3, every=32),
     "constrained_optimization_log": Task(
         PENALTIES, a.at(*[0] * 16), a.constrained(a.barrier), a.off_by, 1e-3, every=32
     ),
-    "minimax": near_zero(SIZES, a.all_of(2), a.minimax, target=1e-3, noise=a.gaussian(1)),
+    "minimax": near_zero(SIZES, a.all_of(2), a.minimax, target=1e-3, noise=a.gaussian(1), winnable=False),
     "wide_linear": near_zero(
         (4, 32, 512, 2**11, 2**13, 2**14),
         a.matrix,
@@ -92,6 +97,7 @@ TASKS = {
         score=a.beyond_the_sign,
         target=1e-3,
         noise=a.gaussian(lambda n: 16 * n),
+        winnable=False,
     ),
     "batch_size_scaling": near_zero(
         (2**16, 2**13, 2**10, 2**7, 16, 2), some, a.batch_size, target=1e-8, noise=a.batch_noise
