@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import platform
 
+from lightbench_reasons import REASONS
 from lightbench_tasks import DIFFICULTIES, TASKS
 
 PUBLISHED = {  # difficulties solved, of the families whose names have not changed since
@@ -30,8 +31,6 @@ PUBLISHED = {  # difficulties solved, of the families whose names have not chang
     "wide_linear": (0, 0),
 }
 COLUMNS = {"RMSprop": 0, "AdamW": 1}
-
-REASONS = {}
 
 
 def solved(rows):
