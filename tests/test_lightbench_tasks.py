@@ -147,6 +147,21 @@ def test_gradients_fill_the_shapes_of_the_parameters_and_a_memory_s_gradient_is_
         assert grads["memory"]["step"] == 1
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["quadratic_varying_target", "non_markovian"])
+def test_a_run_that_is_exact_before_its_score_counts_still_wins(name, benchmark_modules):
+    import lightbench
+
+    task = lightbench.TASKS[name]
+    params = lightbench.start_of(task, task.levels[0], jax.random.key(0))
+    params["x"], params["memory"]["step"] = params["memory"]["target"], jnp.ones(())
+    score, gradients = jax.jit(jax.value_and_grad(lightbench.loss_of(task)))(params, None)
+    assert (score, gradients["memory"]["won"]) == (0, 0)
+    np.testing.assert_array_equal(gradients["x"], 0)
+    params["memory"]["step"] = jnp.float32(256)
+    assert jax.grad(lightbench.loss_of(task))(params, None)["memory"]["won"] == 1
+
+
 def in_numpy(loss_and_gradient, x, rate, target, steps):
     """Train with the rule in float64; return the losses up to the first below the target."""
     x, nu, losses = np.array(x), 0.0, []

@@ -218,7 +218,8 @@ def largest(x, memory, batch):
 
 def norm(x, memory, batch):
     """The distance, whose gradient has length 1 everywhere; LightBench adds former distances, without gradients."""
-    return jnp.linalg.norm(x - memory["target"])
+    squares = jnp.sum((x - memory["target"]) ** 2)
+    return jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1)), 0)  # PyTorch's gradient at 0 is 0
 
 
 def rounded(x, bins):
