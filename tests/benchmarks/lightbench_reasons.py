@@ -32,10 +32,6 @@ REASONS = {
         "eps exceeds nu in a share {eps_dominates} of the elements, so that all have the same effective rate, "
         "{effective_learning_rate}, and the smallest of 131,072 scales lags: {score} is left."
     ),
-    "quadratic_varying_target": (
-        "Steps of {update_rms} are below half the spacing of float32 numbers at the targets (up to 0.8), so that "
-        "they are rounded away: {score} is left, and 1e-8 is asked for."
-    ),
     "quadratic_outliers": (
         "Gradients jump by the outliers' factor, which nu follows within ten steps: a step is {update_to_weight} "
         "of the weights, and {reversed} of the elements turn back in each step."
