@@ -4,7 +4,7 @@ import re
 
 
 def page(text, tables):
-    """Return the page with its tables written anew."""
+    """Return the page with its tables rewritten."""
     for name, table in tables.items():
         start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         text, count = re.subn(f"{start}.*?{end}", lambda _, t=table, s=start, e=end: s + t + e, text, flags=re.DOTALL)

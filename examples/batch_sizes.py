@@ -78,7 +78,7 @@ def difference(cells, way):
 
 
 def with_table(page, results):
-    """Return the page with its table made anew."""
+    """Return the page with its table rewritten."""
     head = ["batch", "steps", "decay", *WAYS.values(), "decay less half-life", "rule less half-life"]
     rows = [head, ["---"] * len(head)]
     for size in results["results"]["half-life"]:

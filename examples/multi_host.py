@@ -2,8 +2,8 @@ r"""A transformer on all devices of several processes: split over them, saved wh
 
 A character model of Python's manual, which ships with CPython. Parameters and optimizer state are split over all
 devices (fully sharded data parallelism): XLA gathers a layer's weights where they are used, and each device updates its
-own part. Checkpoints hold whole arrays, so a run goes on with another number of processes or devices from the newest in
---folder, which all processes must see. The text of a step follows from its number, so nothing else need be saved.
+own part. Checkpoints hold whole arrays, so a run continues from the newest with any number of processes or devices.
+They are in --folder, which all processes must see. The text of a step follows from its number: nothing else is saved.
 
 One process, with the devices it has; 40 seconds of processor time:
 

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 import optax
-import torch
 from flax import nnx
 from sklearn.datasets import load_digits
 from tqdm import tqdm
@@ -65,6 +64,8 @@ def to_numpy(named):
 
 def train_torch(images, labels, steps):
     """Return weights after each step, gradients of each step, and the optimizer's state half way."""
+    import torch  # noqa: PLC0415
+
     torch.manual_seed(0)
     torch.set_num_threads(1)
     model = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
@@ -177,7 +178,10 @@ def main():
     images, labels = load_digits(return_X_y=True)
     images = images.astype(np.float32) / 16
     half = args.steps // 2
-    path, grads, state_dict = train_torch(images, labels, args.steps)
+    try:
+        path, grads, state_dict = train_torch(images, labels, args.steps)
+    except ImportError:
+        parser.exit(1, "PyTorch is not installed, and its run is the one that moves here: pip install -e '.[torch]'\n")
     path, grads = [to_flax(weights) for weights in path], [to_flax(g) for g in grads]
     make = lambda learning_rate: dialects.torch_rmsprop(learning_rate, **NUMBERS)  # noqa: E731
     read = lambda tx: checkpoint.from_torch(state_dict, to_flax, tx=tx)  # noqa: E731
@@ -185,7 +189,7 @@ def main():
     try:
         path, grads, variables = train_keras(images, labels, path[0], args.steps)
     except ImportError:
-        print("Keras is not installed: its run is left out.")
+        print("Keras is not installed, and its run is left out: pip install -e '.[keras]'")
     else:
         make = lambda learning_rate: dialects.keras_rmsprop(learning_rate, **KERAS_NUMBERS)  # noqa: E731
         read = lambda tx: checkpoint.from_keras(variables, NAMES, tx=tx)  # noqa: E731

@@ -111,7 +111,7 @@ def draw(runs, path):
 
 
 def with_table(page, results):
-    """Return the page with its table made anew."""
+    """Return the page with its table rewritten."""
     head = ["", "rate of the reading", "sharpness", "predicted edge", "edge of the sweep", "edge over predicted"]
     rows = [head, ["---"] * len(head)]
     for task, found in results["edges"].items():

@@ -101,12 +101,14 @@ def rmsprop(
     :math:`g_t`, or of :math:`g_t + \lambda \theta_{t-1}` without `decoupled_weight_decay`:
 
     .. math::
-        b_t &= m b_{t-1} + \alpha_t u_t, &\quad
-            \theta_t &= \theta_{t-1} - b_t - \alpha_t \lambda \theta_{t-1}
-            && \text{with lr\_in\_momentum (TensorFlow, Keras, optax)} \\
-        b_t &= m b_{t-1} + u_t, &\quad
-            \theta_t &= \theta_{t-1} - \alpha_t (b_t + \lambda \theta_{t-1})
-            && \text{without (PyTorch)}
+        b_t &= m b_{t-1} + \alpha_t u_t \\
+        \theta_t &= \theta_{t-1} - b_t - \alpha_t \lambda \theta_{t-1}
+
+    with `lr_in_momentum`, as in TensorFlow, Keras and optax, and without, as in PyTorch,
+
+    .. math::
+        b_t &= m b_{t-1} + u_t \\
+        \theta_t &= \theta_{t-1} - \alpha_t (b_t + \lambda \theta_{t-1})
 
     The two agree as long as the learning rate is constant. With `nesterov`, :math:`m b_t` plus the newest term stands
     in for :math:`b_t`.
@@ -115,8 +117,9 @@ def rmsprop(
     :math:`s_t` for :math:`\alpha_t u_t`, or :math:`u_t` without `lr_in_momentum`, this stands in for :math:`b_t`:
 
     .. math::
-        e_t = m e_{t-1} + (1 - m) s_t, \qquad
-        \frac{e_t}{1 - m^t} \quad\text{or, with nesterov,}\quad \frac{m e_t + (1 - m) s_t}{1 - m^t}
+        e_t = m e_{t-1} + (1 - m) s_t, \qquad \frac{e_t}{1 - m^t}
+
+    and with `nesterov` :math:`(m e_t + (1 - m) s_t) / (1 - m^t)`.
 
     This is DreamerV3's form of `nesterov`, not that of Adam (NAdam), which divides :math:`m e_t` by
     :math:`1 - m^{t+1}`: its first step is :math:`1 + m` times as long. On a steady gradient an average makes steps of

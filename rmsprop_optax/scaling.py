@@ -68,7 +68,7 @@ def rescaled(
         \alpha' = \sqrt\kappa\, \alpha, \qquad
         \beta' = \beta^\kappa, \qquad
         \epsilon' = \epsilon / \kappa
-        \quad\text{or, without eps\_in\_sqrt,}\quad
+        \quad\text{or, without }\mathtt{eps\_in\_sqrt}\text{,}\quad
         \epsilon' = \epsilon / \sqrt\kappa
 
     Where noise outweighs the mean of the gradients, `nu` is about their variance, which is :math:`1/\kappa` of what it

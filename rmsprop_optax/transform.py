@@ -64,9 +64,9 @@ def scale_by_rms(
     r"""Divide gradients by the root of their exponentially weighted mean square.
 
     .. math::
-        \nu_t &= \beta \nu_{t-1} + (1 - \beta) |g_t|^2, \qquad \nu_0 = \text{initial\_scale} \\
+        \nu_t &= \beta \nu_{t-1} + (1 - \beta) |g_t|^2, \qquad \nu_0 = \mathtt{initial\_scale} \\
         u_t &= g_t / \sqrt{\nu_t + \epsilon}
-            && \text{or } g_t / (\sqrt{\nu_t} + \epsilon) \text{ without eps\_in\_sqrt}
+            && \text{or } g_t / (\sqrt{\nu_t} + \epsilon) \text{ without }\mathtt{eps\_in\_sqrt}
 
     With `bias_correction`, :math:`\nu_t / (1 - \beta^t)` stands in for :math:`\nu_t`. When `centered`, the variance
     :math:`v_t` does, kept in a form that cannot cancel and equals mean square minus squared mean in exact arithmetic
@@ -74,7 +74,7 @@ def scale_by_rms(
 
     .. math::
         \mu_t &= \beta \mu_{t-1} + (1 - \beta) g_t, &\quad \mu_0 &= 0 \\
-        v_t &= \beta v_{t-1} + \frac{1 - \beta}{\beta} |g_t - \mu_t|^2, &\quad v_0 &= \text{initial\_scale}
+        v_t &= \beta v_{t-1} + \frac{1 - \beta}{\beta} |g_t - \mu_t|^2, &\quad v_0 &= \mathtt{initial\_scale}
 
     Arithmetic and state are float32, or float64 for float64 parameters; the update has the gradient's dtype and
     saturates there. Finite gradients give finite states and updates for any `eps`, 0 included, and uncentered updates

@@ -18,6 +18,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = {path.name: path for path in sorted((ROOT / "examples").glob("*.py"))}
 QUICK = {
+    "actor_critic.py": ["--quick", "--out", "."],
     "batch_sizes.py": ["--quick", "--out", "."],
     "char_rnn.py": ["--steps", "20"],
     "digits.py": ["--steps", "20", "--out", "."],
@@ -103,7 +104,7 @@ def needs(name):
 def run(command, folder):
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     command = [sys.executable, "-W", "ignore", *map(str, command)]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -134,10 +135,10 @@ def test_each_marker_s_command_is_documented():
 
 NOT_ON_A_GPU = """
     layouts offload quantiles shard_map sharding state_shardings sweep_devices multi_host
-    checkpoint_files checkpoint_files_of_trainers checkpoint_frameworks checkpoint_trainers live peers upstream
-    checkpoint_refusals checkpoint_trainers_refusals wrong_calls wrong_calls_of_runs wrong_calls_of_states
+    checkpoint_files checkpoint_files_of_trainers checkpoint_frameworks checkpoint_trainers clients live peers upstream
+    actor_critic checkpoint_refusals checkpoint_trainers_refusals wrong_calls wrong_calls_of_runs wrong_calls_of_states
     architecture dialects_files dialects_page docs interfaces memory_page plots prose recipes_page scaling_page
-    batch_sizes_page sensitivity sharpness_page site the_note
+    batch_sizes_page evidence_page package sensitivity sharpness_page site the_note
 """  # they need eight devices, compare with other libraries, or, the last three lines, compute nothing there
 
 

@@ -47,6 +47,15 @@ PHRASES = {
     r"\bmakes? differently\b": ("What frameworks make differently", "Where frameworks differ"),
     r"\bhere in the middle\b": ("moves a run here in the middle", "moves a run in mid-training"),
     r"\bwhat trained\b": ("What trained agents", "Published settings for agents"),
+    r"\bto the bit\b": ("equal to the bit", "equal bit for bit"),
+    r"\banew\b": ("the table is made anew", "the table is made again"),
+    r"\bcarr(y|ies) on\b": ("the transformation that carries on", "the new optimizer"),
+    r"\bmakes? (numbers|(the )?parameters|a tensor|a variance) of\b": (
+        "the function that makes parameters of weights",
+        "the function that converts weights to parameters",
+    ),
+    r"\b(that|which) are none\b": ("numbers in it that are none", "entries that are not numbers"),
+    r"\bbut for\b": ("no collective, but for the gather", "no collective, except for the gather"),
     r"\b(fences?|moved_by|stock|carried)\b": ("is carried over", "goes on"),
 }
 
@@ -86,3 +95,11 @@ def test_a_phrase_is_found_and_what_to_write_instead_is_not(phrase):
     bad, good = PHRASES[phrase]
     assert re.search(phrase, bad, re.IGNORECASE | re.MULTILINE)
     assert not re.search(phrase, good, re.IGNORECASE | re.MULTILINE)
+
+
+PACKAGE = sorted((ROOT / "rmsprop_optax").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_docstring_points_to_a_file_that_an_installed_package_lacks(path):
+    assert not [line for line, string in prose_of(path) if re.search(r"\b(docs|tests|examples)/", string)]

@@ -44,16 +44,47 @@ def test_every_page_is_in_the_index_once():
     assert sorted([*in_index(), "index"]) == PAGES
 
 
+def slug_of(heading):
+    return re.sub(r"[^\w\- ]", "", heading.lstrip("# ").lower()).replace(" ", "-")
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_the_headings_that_a_page_links_to_exist(page):
     path = DOCS / f"{page}.md"
     for target, heading in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", path.read_text()):
         text = (path.parent / target).read_text() if target else path.read_text()
-        slugs = [
-            re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-")
-            for line in re.findall(r"^#+ (.*)", text, re.MULTILINE)
-        ]
-        assert heading in slugs
+        assert heading in [slug_of(line) for line in re.findall(r"^#+ .*", text, re.MULTILINE)]
+
+
+TASKS = [
+    "quickstart.md#train-with-it",
+    "quickstart.md#put-it-in-a-chain",
+    "quickstart.md#with-flax",
+    "sweep.md#sweep",
+    "sweep.md#in-flax-nnx",
+    "dialects.md#porting-from-pytorch",
+    "dialects.md#porting-from-tensorflow-1",
+    "checkpoints.md#from-pytorch",
+    "scaling.md#fsdp-with-one-byte-a-parameter",
+    "scaling.md#several-processes",
+    "reinforcement_learning.md#actor-critic",
+]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_people_come_for_is_a_section_with_code_that_a_test_runs(task):
+    """test_docs.py runs the blocks of each page from its first, and each example."""
+    assert f"]({task})" in (DOCS / "index.md").read_text()
+    page, slug = task.split("#")
+    sections = re.split(r"^(#+ .*)$", (DOCS / page).read_text(), flags=re.MULTILINE)[1:]
+    text = dict(zip(map(slug_of, sections[::2]), sections[1::2], strict=True))[slug]
+    assert "\n```python\n" in text or re.search(r"\]\(\.\./examples/\w+\.py\)", text)
+
+
+def test_no_equation_escapes_an_underscore_in_text():
+    """MathJax would show the backslash."""
+    sources = [*(ROOT / "rmsprop_optax").rglob("*.py"), *DOCS.rglob("*.md")]
+    assert not [path.name for path in sources if re.search(r"\\text\{[^}]*\\_", path.read_text())]
 
 
 def test_ci_builds_the_site_with_warnings_as_errors():

@@ -41,6 +41,15 @@ def test_a_verdict_quotes_only_numbers_of_its_section_s_tables(title):
     assert set(quoted) <= known, set(quoted) - known
 
 
+def test_the_guide_to_hyperparameters_quotes_the_tables():
+    guide = (ROOT / "docs" / "hyperparameters.md").read_text()
+    prose = re.sub(r"```.*?```|`[^`]*`", "", guide, flags=re.DOTALL)
+    quoted = {number for number in re.findall(r"\d+\.\d+", prose) if len(number.replace(".", "").lstrip("0")) > 2}
+    cells = {number for line in PAGE.splitlines() if line.startswith("|") for number in re.findall(r"[\d.]*\d", line)}
+    assert len(quoted) > 10
+    assert quoted <= cells, quoted - cells
+
+
 def numbers(tree):
     if isinstance(tree, dict):
         for key, value in tree.items():

@@ -52,7 +52,7 @@ def draw(out):
 
 
 def with_tables(page: str, results) -> str:
-    """Return the page with each table between its markers made anew."""
+    """Return the page with the table between each pair of markers rewritten."""
 
     def made(match):
         return f"<!-- table: {match[1]} -->\n\n{TABLES[match[1]](results)}\n\n<!-- end -->"

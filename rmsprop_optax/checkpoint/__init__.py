@@ -9,7 +9,8 @@ or in :func:`adapt`, which moves a state to another optimizer and reports what b
 - `adapt(old_state, tx, params)` for a state that was made with other options, or by `optax.rmsprop` in any wrapper.
 - `preview(old_state, tx, params)` says in words what `adapt` would do.
 
-Which library keeps what under which name, and how to write and read files: docs/checkpoints.md.
+The guide "Move a run" of the documentation says which library keeps what under which name, and how to read and write
+files.
 """
 
 from rmsprop_optax.checkpoint.adapting import Report, adapt

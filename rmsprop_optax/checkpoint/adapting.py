@@ -62,7 +62,7 @@ def adapt(
     start: Sequence[str] = (),
     allow_rounding: bool = False,
 ) -> tuple[Any, Report]:
-    r"""Return the state with which `tx` carries on from another optimizer's state, and what became of each part.
+    r"""Return the state with which `tx` continues from another optimizer's state, and what became of each part.
 
     The old state is one of `rmsprop`, `scale_by_rms`, `optax.rmsprop` and its parts, in any chain or wrapper; so is
     the new one. What both have goes on, what is new starts as `tx.init(params)` starts it:
@@ -82,16 +82,16 @@ def adapt(
       ones afterwards.
     - Parameters that are new, such as those of a layer that was frozen, start as `init` starts them if `start` names
       them. They share the counts of the others, so a bias correction does not correct them.
-    - Moments in codes are copied as they are, or refused: `compression.decompress` makes numbers of them first.
+    - Moments in codes are copied as they are, or refused: `compression.decompress` converts them to numbers first.
     - Numbers (learning rate, decay, eps, momentum, weight decay) that are not injected are not in the state and may
       change freely.
 
     What goes on keeps the kind of memory that it was in (device or host); what starts is where `tx.init(params)` makes
-    it, beside the parameters. A state vmapped over the members of an ensemble is told by the shape of its counts.
+    it, beside the parameters. A state vmapped over the members of an ensemble is known by the shape of its counts.
 
     Args:
       old_state: The state to go on from. It is left alone.
-      tx: The transformation that carries on.
+      tx: The new optimizer.
       params: The parameters, with the paths and shapes of those of `old_state`, and those in `start`. A float64
         parameter's moments become float64.
       learning_rate: :math:`\alpha` of the old state's momentum, not 0. A number; only if the order changes.

@@ -77,7 +77,7 @@ class Contents(NamedTuple):
 
     @property
     def members(self) -> tuple[int, ...]:
-        """The shape of an ensemble, told by its counts; () for one run."""
+        """The shape of an ensemble, from the shape of its counts; () for one run."""
         return max((item.value.shape for item in (self.counts | self.average_counts).values()), key=len, default=())
 
     @property

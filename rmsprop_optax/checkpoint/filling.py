@@ -23,8 +23,8 @@ def paired(name: str, given: Iterable[Path], wanted_name: str, wanted: Iterable[
     """Return, for each wanted path, the given one, or refuse paths that are missing or unexpected.
 
     The two names are phrases.
-    Paths are equal, or they are when they are written out (`a/b`), or but for a last `value`, which a box around a
-    parameter adds in some libraries' trees and not in others.
+    Paths match if they are equal, or equal when written out (`a/b`), or equal except for a last `value`, which a box
+    around a parameter adds in some libraries' trees and not in others.
     """
     given, wanted = list(given), list(wanted)
     for key in (lambda path: path, "/".join, lambda path: "/".join(path).removesuffix("/value")):

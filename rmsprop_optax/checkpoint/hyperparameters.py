@@ -1,4 +1,4 @@
-"""Compare the hyperparameters that another framework recorded with those of the transformation that carries on."""
+"""Compare the hyperparameters that another framework recorded with those of the new optimizer."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -68,7 +68,7 @@ def compare(
     Args:
       framework: A key of `ROWS`.
       recorded: Numbers and switches, under the framework's names; what is absent is not compared.
-      tx: The transformation that carries on.
+      tx: The new optimizer.
       count: The steps taken, at which schedules are compared: at the last step and at the next, as the record may have
         been made before or after its own schedule went on.
       where: Where the record is, for the message.
@@ -92,7 +92,7 @@ def compare(
     if wrong:
         function = f"dialects.{row.function}" if row.function else "rmsprop"
         raise ValueError(
-            f"`tx` does not carry on the run of {where}: {'; '.join(wrong)}. Build it with the run's own numbers "
+            f"`tx` does not continue the run of {where}: {'; '.join(wrong)}. Build it with the run's own numbers "
             f"({function} takes them), or pass tx=None to compare nothing."
         )
 

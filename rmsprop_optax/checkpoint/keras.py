@@ -45,12 +45,12 @@ def from_keras(
         order.
       names: The path of each trainable weight, `[v.path for v in model.trainable_variables]`; in tf_keras `v.name`.
         Where variables are numbered, names of your own, in Keras' order.
-      convert: The function that makes the parameters of the model's weights, a dictionary from names to NumPy arrays.
+      convert: A function that converts the model's weights, a dictionary from names to NumPy arrays, to parameters.
         It is applied to each statistic, so it may rename, reshape, transpose, split and join, and nothing else. None
         leaves a dictionary by name.
       config: `optimizer.get_config()`, or the `compile_config` of a `.keras` archive's `config.json`, at `optimizer`,
         `config`. It is compared with `tx`. Variables without paths need it if there is more than one for each weight.
-      tx: What carries on, made by `rmsprop` or a function of `dialects`. None compares nothing.
+      tx: The new optimizer, made by `rmsprop` or a function of `dialects`. None compares nothing.
 
     Returns:
       A dictionary for :func:`restore`, from `nu`, or `variance` and `mu`, and `trace` if there is one, to a tree of

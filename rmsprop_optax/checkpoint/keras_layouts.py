@@ -163,7 +163,7 @@ def _by_place(listed: list[np.ndarray], names: list[str], config: Mapping[str, A
 
 
 def check_config(config: Any) -> None:
-    """Refuse what is not the configuration of an RMSprop, and numbers in it that are none."""
+    """Refuse what is not the configuration of an RMSprop, and entries in it that should be numbers and are not."""
     if config is None:
         return
     if not isinstance(config, Mapping):

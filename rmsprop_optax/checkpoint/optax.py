@@ -52,8 +52,8 @@ def from_optax(opt_state: Any) -> dict[str, Any]:
     found = contents.describe_rmsprop("`opt_state`", opt_state, of_optax=True)
     if found.others:
         raise ValueError(
-            f"`opt_state` remembers more than the moments of RMSprop: {_listed(found)}. That would start anew. Move "
-            "the whole state with checkpoint.adapt(opt_state, tx, params)."
+            f"`opt_state` remembers more than the moments of RMSprop: {_listed(found)}. The rest would start "
+            "again from nothing. Move the whole state with checkpoint.adapt(opt_state, tx, params)."
         )
     moments: dict[str, Any] = {
         name: joined({path: item.value for path, item in tree.items()}) for name, tree in found.moments.items()
@@ -83,7 +83,7 @@ def to_optax(state: Any, opt_state: Any, *, allow_rounding: bool = False) -> Any
       A state with the structure, shapes, dtypes and shardings of `opt_state`.
 
     Raises:
-      ValueError: The options, parameters or shapes differ; `state` has no count; something would start anew or be
+      ValueError: The options, parameters or shapes differ; `state` has no count; something would start again or be
         dropped, which :func:`adapt` does and reports.
       TypeError: A dtype would lose precision.
 

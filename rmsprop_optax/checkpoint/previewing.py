@@ -39,7 +39,7 @@ def preview(
 
     Args:
       old_state: The state to go on from, as for :func:`adapt`.
-      tx: The transformation that carries on.
+      tx: The new optimizer.
       params: The parameters.
       old_tx: The transformation that made `old_state`; needed with `gradients`.
       gradients: One recorded gradient, like `params`. None compares no updates.

@@ -41,12 +41,12 @@ def from_sb3(
 
     Args:
       path: The file.
-      convert: The function that makes the parameters of the policy's weights, a dictionary from names to NumPy arrays.
+      convert: A function that converts the policy's weights, a dictionary from names to NumPy arrays, to parameters.
         It is applied to the weights and to each statistic, so it may rename, reshape, transpose, split and join, and
         nothing else. None leaves a dictionary by name.
       names: The names of the optimizer's parameters in its order, if it does not have all of the policy, as DQN's does
         not: `[f"q_net.{name}" for name, _ in agent.policy.q_net.named_parameters()]`.
-      tx: What carries on, compared with the file as :func:`from_torch` does it. None compares nothing.
+      tx: The new optimizer, compared with the file as :func:`from_torch` does it. None compares nothing.
 
     Returns:
       `params`; `moments` for :func:`restore`; `framework`, "torch" for `torch.optim.RMSprop` and "sb3" for

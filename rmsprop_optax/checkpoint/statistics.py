@@ -24,7 +24,7 @@ def in_our_terms(
     Args:
       arrays: From `nu` (the mean square, centered or not), `mu` and `trace` to arrays by the name of the parameter.
       foreign: The library's names of these, for messages.
-      convert: The function that makes parameters of weights.
+      convert: The function that converts weights to parameters.
       lr_in_momentum: Whether the learning rate is in the library's buffer, which is then added and not subtracted.
       count: The steps taken, or None.
 

@@ -41,13 +41,13 @@ def from_tf1(
       variables: All variables by name, as `tf.train.load_checkpoint(path)` reads them:
         `{name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}`. Those without slots are left
         alone.
-      convert: The function that makes the parameters of the model's weights, a dictionary from names to NumPy arrays.
+      convert: A function that converts the model's weights, a dictionary from names to NumPy arrays, to parameters.
         It is applied to each statistic, so it may rename, reshape, transpose, split and join, and nothing else. None
         leaves a dictionary by name.
       name: The optimizer's name.
       global_step: The name of the variable that counts the steps, or of its object; without it there is no `count`.
         tf.keras' legacy optimizer has its own.
-      tx: What carries on, made by `rmsprop` or a function of `dialects`: whether it is centered is compared. The file
+      tx: The new optimizer, made by `rmsprop` or a function of `dialects`: only `centered` is compared. The file
         has no other hyperparameters. None compares nothing.
 
     Returns:

@@ -46,7 +46,7 @@ def from_torch(
         parameters are numbered, or named as FSDP and torch.distributed.checkpoint have them, flattened
         (`state.weight.square_avg`) or not. A Lightning checkpoint, or the list `optimizer_states` in it, is read if it
         has one optimizer.
-      convert: The function that makes the parameters of the model's weights, a dictionary from names to NumPy arrays.
+      convert: A function that converts the model's weights, a dictionary from names to NumPy arrays, to parameters.
         It is applied to each statistic, so it may rename, reshape, transpose, split and join, and nothing else. None
         leaves a dictionary by name.
       names: The names of the optimizer's parameters, if the file does not record them: one list in the order of
@@ -54,7 +54,7 @@ def from_torch(
         `[name for name, _ in model.named_parameters()]` as a rule. A dictionary from these names to the weights, in
         that order, has the shapes compared, too; its order is free where the file records the names. None takes the
         recorded names, and otherwise, without `convert`, the numbers 0, 1, ...
-      tx: What carries on, made by `rmsprop` or a function of `dialects` or `recipes`: its arguments are compared with
+      tx: The new optimizer, made by `rmsprop` or a function of `dialects` or `recipes`: its arguments are compared with
         those in `param_groups`, the learning rate, too, and its `weight_decay_mask` group by group. For
         `optax.partition`, a list with one optimizer for each group. None compares nothing.
       framework: torch, timm, sb3 or pfrl, whose switches `tx` is compared with; None takes it from `tx` and
@@ -132,10 +132,10 @@ def to_torch(
       weights: From the names of the optimizer's parameters to weights; only the shapes are read. Where `state_dict`
         records the names, `dict(model.named_parameters())` will do; otherwise they stand in the optimizer's order, the
         weights of one group after those of the other.
-      convert: The function that makes parameters of weights, as for :func:`from_torch`.
+      convert: The function that converts weights to parameters, as for :func:`from_torch`.
       count: The steps taken, if `state` doesn't count them: without a schedule or a bias correction it does not.
         PyTorch's RMSprop keeps the number and does not calculate with it. A whole number.
-      as_tensor: What makes a tensor of a NumPy array, `torch.as_tensor`; None leaves arrays, which PyTorch doesn't
+      as_tensor: What converts a NumPy array to a tensor, `torch.as_tensor`; None leaves arrays, which PyTorch doesn't
         load.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Compare each group of a PyTorch optimizer with the transformation that carries on."""
+"""Compare each group of a PyTorch optimizer with the new optimizer."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -30,7 +30,7 @@ def compare_groups(
       groups: The `param_groups`.
       name_of: From the keys in `params` to the names of the parameters.
       arrays: An array of each parameter, by name: its shape is read.
-      convert: The function that makes parameters of weights.
+      convert: The function that converts weights to parameters.
       tx: One transformation for all groups, or a list with one for each.
       count: The steps taken.
     """

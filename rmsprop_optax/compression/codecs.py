@@ -171,7 +171,7 @@ class SignedByte:
     where a schedule takes the rate far below `unit`, use `BFloat16` instead.
 
     Args:
-      unit: :math:`s`, within 2^-100 and 2^100, in units of what is kept; the nearest power of 2 serves. A Python or
+      unit: :math:`s`, within 2^-100 and 2^100, in units of what is kept; the nearest power of 2 is used. A Python or
         NumPy number. None means 1, and needs `relative_to`. Structure.
       relative_to: None, or "nu" to keep the moment divided by the root of the second moment beside it, `nu` or else
         `variance`: the choice for `mu`, both of a centered RMSprop and of Adam. Structure.
@@ -300,7 +300,7 @@ def _first_apart(number: jax.Array, epoch: jax.Array) -> jax.Array:
     """Return `_first` as a product of two vectors, so that the leaf's number stays outside the kernel that encodes it.
 
     XLA compiles equal kernels once for a CPU, and writes scalar constants into a kernel: with its number in it, each
-    leaf's kernel would be compiled anew. A GPU would run one more small kernel for each leaf.
+    leaf's kernel would be compiled again. A GPU would run one more small kernel for each leaf.
     """
     factors = jnp.stack([number * jnp.uint32(0x85EBCA6B), jnp.uint32(0xC2B2AE35)])
     return jnp.sum(factors * jnp.where(jnp.arange(2) == 0, jnp.uint32(1), epoch), dtype=jnp.uint32)

@@ -1,7 +1,7 @@
 """The moments of any optax transformation in one or two bytes: decoded before its update, encoded after.
 
-The transformation computes in float32 as ever and never learns of the codes. Moments are found by their names wherever
-they sit in a chain, and keep the shapes and shardings of the parameters.
+The transformation computes in float32 as before and knows nothing of the codes. Moments are found by their names
+anywhere in a chain, and keep the shapes and shardings of the parameters.
 """
 
 from __future__ import annotations  # signatures in help() read as written here

@@ -28,7 +28,7 @@ def effective_learning_rate(
 
     .. math::
         \alpha / \sqrt{\nu_t + \epsilon}
-        \qquad\text{or, without eps\_in\_sqrt,}\qquad
+        \qquad\text{or, without }\mathtt{eps\_in\_sqrt}\text{,}\qquad
         \alpha / (\sqrt{\nu_t} + \epsilon)
 
     In place of :math:`\nu_t` stands :math:`\nu_t / (1 - \beta^t)` where the state counts its steps to correct the bias,

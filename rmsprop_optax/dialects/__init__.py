@@ -25,8 +25,8 @@ What the functions have in common:
   arguments after them are keyword-only.
 - The arithmetic is that of `rmsprop`: float32 or better, finite for finite gradients, `centered` never NaN.
 
-docs/dialects.md compares the frameworks, their names and their defaults, and says how to choose eps and how to port a
-run.
+The guide "Which RMSprop is this?" of the documentation compares the frameworks, their names and their defaults, and
+says how to choose eps and how to port a run.
 """
 
 from collections.abc import Mapping
@@ -93,7 +93,7 @@ __all__ = [
     "torch_rmsprop",
 ]
 
-#: A row for each framework, in the order of the tables of docs/dialects.md. Its key is the name of its file.
+#: A row for each framework, in the order of the guide's tables. Its key is the name of its file.
 #:
 #: :meta hide-value:
 ROWS: Mapping[str, Row] = MappingProxyType(

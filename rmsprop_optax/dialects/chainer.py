@@ -44,7 +44,7 @@ def chainer_rmsprop(
     .. math::
         v_t &= \alpha v_{t-1} + (1 - \alpha) g_t^2, \qquad v_0 = 0 \\
         \theta_t &= \theta_{t-1} - \gamma_t g_t / (\sqrt{v_t} + \epsilon)
-            && \text{or } / \sqrt{v_t + \epsilon} \text{ with eps\_inside\_sqrt}
+            && \text{or } / \sqrt{v_t + \epsilon} \text{ with }\mathtt{eps\_inside\_sqrt}
 
     It differs from `rmsprop` with its defaults:
 

@@ -104,7 +104,7 @@ def dreamer_v3_rmsprop(
 
     Raises:
       ValueError: A number is out of range; a schedule that falls without `anneal`, or a constant one with it; a
-        schedule for `lr` beside one by name; an expression that starts with a digit, or is none; trees differ.
+        schedule for `lr` beside one by name; a regular expression that is invalid or starts with a digit; trees differ.
       TypeError: A number is in half precision; `nesterov` is not a bool; a leaf is not floating-point.
 
     Example:

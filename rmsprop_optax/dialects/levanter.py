@@ -60,7 +60,7 @@ def levanter_rmsprop(
     r"""Step as the optimizer that Levanter's `RMSPropMomentumConfig` builds.
 
     .. math::
-        g'_t &= g_t / \max(1, \|g_t\| / \text{max\_grad\_norm}) \\
+        g'_t &= g_t / \max(1, \|g_t\| / \mathtt{max\_grad\_norm}) \\
         v_t &= \beta_2 v_{t-1} + (1 - \beta_2) g'^2_t, \qquad v_0 = 0 \\
         m_t &= \beta_1 m_{t-1} + (1 - \beta_1) \frac{g'_t}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon}, \qquad m_0 = 0 \\
         \theta_t &= \theta_{t-1} - \eta_t \left( \frac{m_t}{1 - \beta_1^t} + \lambda \theta_{t-1} \right)
@@ -98,7 +98,7 @@ def levanter_rmsprop(
       their counts.
 
     Raises:
-      ValueError: A number is out of range; an expression is none; trees differ in structure or shape.
+      ValueError: A number is out of range; a regular expression is invalid; trees differ in structure or shape.
       TypeError: A number is in half precision; a list has something other than words; a leaf is not floating-point.
 
     Example:

@@ -60,7 +60,7 @@ def mindspore_rmsprop(
     r"""Step as `mindspore.nn.RMSProp` does.
 
     .. math::
-        g_t &\leftarrow g_t / \text{loss\_scale} + \lambda \theta_{t-1} \\
+        g_t &\leftarrow g_t / \mathtt{loss\_scale} + \lambda \theta_{t-1} \\
         v_t &= \rho v_{t-1} + (1 - \rho) g_t^2, \qquad v_0 = 1 \\
         b_t &= \mu b_{t-1} + \eta_t g_t / \sqrt{v_t + \epsilon} \\
         \theta_t &= \theta_{t-1} - b_t

@@ -51,7 +51,7 @@ def optax_rmsprop(
     r"""Step as `optax.rmsprop` does.
 
     .. math::
-        \nu_t &= \beta \nu_{t-1} + (1 - \beta) |g_t|^2, \qquad \nu_0 = \text{initial\_scale} \\
+        \nu_t &= \beta \nu_{t-1} + (1 - \beta) |g_t|^2, \qquad \nu_0 = \mathtt{initial\_scale} \\
         b_t &= m b_{t-1} + \alpha_t g_t / \sqrt{\nu_t + \epsilon} \\
         \theta_t &= \theta_{t-1} - b_t
 

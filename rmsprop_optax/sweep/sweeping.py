@@ -76,7 +76,7 @@ def learning_rates(
         backend: 1 on a CPU, all elsewhere. Memory grows with it. With `devices`, how many on each of them, at most its
         share.
       devices: The devices to train on, of this process, such as `jax.local_devices()`: each trains `at_once` runs at a
-        time, any number of runs in all. The losses are to the bit those of one device with the same `at_once`. Each
+        time, any number of runs in all. The losses are bit for bit those of one device with the same `at_once`. Each
         device gets a copy of `params`, `batches` and `held_out`; arrays that functions close over must not be committed
         to others. None trains on the default device, or where the arguments are.
       progress: Whether to show a progress bar, with tqdm. It doesn't change the program.
