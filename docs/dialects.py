@@ -108,7 +108,7 @@ def eps_figure(path):
     sizes = np.geomspace(1e-12, 1e2, 400)
     lines = [
         (1e-8, True, BLUE, "-", "eps = 1e-8 in the root (TensorFlow, Keras, optax)"),
-        (1e-8, False, ORANGE, "-", "eps = 1e-8 outside (PyTorch)"),
+        (1e-8, False, ORANGE, "-.", "eps = 1e-8 outside (PyTorch)"),
         (1e-4, False, BLACK, "--", "eps = 1e-4 outside: the root of 1e-8"),
     ]
     figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
@@ -118,7 +118,7 @@ def eps_figure(path):
         step = -tx.update(g, tx.init(g))[0]
         ax.loglog(sizes, step, style, color=color, label=label, linewidth=2)
     for floor, color in ((1e-8, ORANGE), (1e-4, BLUE)):
-        ax.axvline(floor, color=color, linestyle=":", zorder=0)
+        ax.axvline(floor, ymin=0.3, color=color, linestyle=":", zorder=0)  # above the legend
         ax.annotate(
             f"floor {floor:.0e}".replace("e-0", "e-"), (floor, 2), (4, 0), textcoords="offset points", color=color
         )
@@ -134,19 +134,19 @@ def eps_figure(path):
 
 def first_steps_figure(path):
     """Draw the first steps on a steady gradient: from zeros for three decays, and from ones for three gradients."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
-    for decay, color in ((0.9, BLUE), (0.99, ORANGE), (0.999, BLACK)):
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained", sharey=True)
+    for decay, color, line in ((0.9, BLUE, "-"), (0.99, ORANGE, "--"), (0.999, BLACK, "-.")):
         path_of = _steps(rmsprop(1.0, decay=decay, eps=0.0), 1.0)
-        left.loglog(np.arange(1, 1001), path_of, color=color, label=f"decay {decay}", linewidth=2)
+        left.loglog(np.arange(1, 1001), path_of, line, color=color, label=f"decay {decay}", linewidth=2)
         left.annotate(f"{path_of[0]:.1f}", (1, path_of[0]), (4, 2), textcoords="offset points", color=color)
     corrected = _steps(rmsprop(1.0, decay=0.999, eps=0.0, bias_correction=True), 1.0)
     left.loglog(np.arange(1, 1001), corrected, ":", color=GREEN, label="any, bias_correction=True", linewidth=3)
     left.set_title("nu starts at 0: 1/sqrt(1 - decay) at first")
-    for g, color in ((10.0, BLUE), (0.1, ORANGE), (0.001, BLACK)):
+    for g, color, line in ((10.0, BLUE, "-"), (0.1, ORANGE, "--"), (0.001, BLACK, "-.")):
         path_of = _steps(rmsprop(1.0, decay=0.9, eps=0.0, initial_scale=1.0), g)
-        right.loglog(np.arange(1, 1001), path_of, color=color, label=f"gradient {g:g}", linewidth=2)
+        right.loglog(np.arange(1, 1001), path_of, line, color=color, label=f"gradient {g:g}", linewidth=2)
     right.set_title("nu starts at 1 (TensorFlow 1), decay 0.9")
-    left.set_ylabel("step, in learning rates")
+    left.set(ylabel="step, in learning rates", ylim=(None, 80))
     for ax in (left, right):
         ax.set_xlabel("number of the step, on a steady gradient")
         ax.grid(color="0.9")

@@ -156,6 +156,7 @@ def train(args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs")
     parser.add_argument("--state", choices=["plain", "byte"], default="plain", help="4 bytes a parameter, or 1")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
@@ -173,6 +174,8 @@ def main():
     parser.add_argument("--processes", type=int)
     parser.add_argument("--process", type=int, help="which of them this is, from 0")
     args = parser.parse_args()
+    if args.quick:
+        args.steps, args.width, args.length = 10, 32, 32
 
     if args.distributed or args.coordinator:
         jax.distributed.initialize(args.coordinator, args.processes, args.process)  # before anything asks for devices

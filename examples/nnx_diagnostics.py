@@ -1,6 +1,7 @@
 """Look inside RMSprop while a Flax NNX model trains: effective rates, eps, and how often updates turn back.
 
-Logs every tenth step from inside the jitted step and draws how the effective learning rates spread.
+Logs every step from inside the jitted step, prints some of it, and draws in figures/ how the effective learning rates
+spread.
 """
 
 import argparse
@@ -10,9 +11,8 @@ import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
-from digits import Classifier, loss_fn
+from digits import Classifier, load, loss_fn
 from flax import nnx
-from sklearn.datasets import load_digits
 
 from rmsprop_optax import diagnostics, plots, rmsprop
 
@@ -35,22 +35,21 @@ def train_step(model, optimizer, previous, images, labels):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("figures"), help="folder for the picture")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
+    steps = 20 if args.quick else 300
 
-    images, labels = load_digits(return_X_y=True)
-    images = images.astype(np.float32) / 16
+    images, _, labels, _ = load()
     model = Classifier(nnx.Rngs(0))
     optimizer = nnx.Optimizer(model, rmsprop(LEARNING_RATE, eps=EPS), wrt=nnx.Param)
     updates, logs = nnx.state(model, nnx.Param), []
     rng = np.random.default_rng(0)
     print(" step    loss  update/weight  effective rate: 25, 50, 75 %    eps dominates  turned back")
-    for step in range(1, args.steps + 1):
-        batch = rng.integers(1500, size=64)
+    for step in range(1, steps + 1):
+        batch = rng.integers(len(images), size=64)
         loss, updates, log = train_step(model, optimizer, updates, images[batch], labels[batch])
         logs.append(jax.device_get(log["leaves"]))
-        if step % 50 == 0 or step == args.steps:
+        if step % 50 == 0 or step == steps:
             now = log["all"]
             rates = "  ".join(f"{rate:8.4f}" for rate in now["effective_learning_rate"])
             print(
@@ -69,9 +68,10 @@ def main():
         ax=ax,
     )
     ax.set_title(f"What becomes of a learning rate of {LEARNING_RATE}: median and middle half", fontsize=10)
-    args.out.mkdir(parents=True, exist_ok=True)
-    figure.savefig(args.out / "effective_learning_rates.png", dpi=150)
-    print(f"wrote {args.out / 'effective_learning_rates.png'}")
+    folder = pathlib.Path("figures")
+    folder.mkdir(exist_ok=True)
+    figure.savefig(folder / "effective_learning_rates.png", dpi=150)
+    print(f"wrote {folder / 'effective_learning_rates.png'}")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """What the note says of RMSprop, put to the test on three tasks: the numbers behind docs/the_note.md.
 
 Each optimizer gets its own learning rate from a sweep over five seeds; what is reported are ten runs at that rate from
-other seeds. Writes the_note.json and the figures to --out and brings the tables of the page there up to date. The whole
-took 11 minutes of processor time on two cores; --quick takes a minute and proves nothing but that it runs.
+other seeds. Results and pictures go into figures/, with --record into docs, where the tables of the page are then
+brought up to date. The whole took 11 minutes of processor time on two cores.
 """
 
 import argparse
 import functools
+import json
 import pathlib
 import platform
 
@@ -19,6 +20,8 @@ from the_note.tasks import OPTIMIZERS
 from tqdm import tqdm
 
 from rmsprop_optax import diagnostics, rmsprop, sweep
+
+DOCS = pathlib.Path(__file__).parent.parent / "docs"
 
 
 def tune(task, make_tx, octaves, spacing, seeds):
@@ -197,7 +200,7 @@ def conditions(values, shrink, bar):
     return found
 
 
-def measure(quick, out):
+def measure(quick, path):
     """Measure everything; what is done is written after each task."""
     shrink = tasks.shrunk if quick else lambda task: task
     found = (
@@ -219,22 +222,29 @@ def measure(quick, out):
             results["eps"][name] = effects_of_eps(task, rates["RMSprop"], bar)
             results["adaptation"][name] = adaptation(task, bar)
             results["bias"][name] = bias(task, decays, bar)
-            report.write(results, out)
+            report.write(results, path)
         bar.set_description("conditions")
         results["conditions"] = conditions(steepness, shrink, bar)
-    report.write(results, out)
+    report.write(results, path)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a minute, and no proof")
-    parser.add_argument("--redraw", action="store_true", help="measure nothing; draw from the_note.json in --out")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("docs"), help="folder for what is written")
+    parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs")
+    parser.add_argument("--record", action="store_true", help="write what the docs show into docs")
+    parser.add_argument(
+        "--redraw", action="store_true", help="measure nothing; draw from the_note.json of an earlier run"
+    )
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
+    figures = DOCS / "figures" if args.record else pathlib.Path("figures")
+    figures.mkdir(exist_ok=True)
+    path = (DOCS if args.record else figures) / "the_note.json"
     if not args.redraw:
-        measure(args.quick, args.out)
-    report.draw(args.out)
+        measure(args.quick, path)
+    report.draw(path, figures)
+    if args.record:
+        page = DOCS / "the_note.md"
+        page.write_text(report.with_tables(page.read_text(), json.loads(path.read_text())))
 
 
 if __name__ == "__main__":

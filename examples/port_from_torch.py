@@ -1,9 +1,9 @@
 """Move a run from PyTorch to Flax in the middle: weights, statistics, momentum and schedule.
 
 A classifier of handwritten digits is trained with torch.optim.RMSprop under a schedule, and its gradients are recorded.
-Half way, weights and optimizer move to Flax, and both go on along the same gradients. The picture in --out shows both
-paths, and what becomes of a run that moves its weights alone. Where Keras is installed, a run of its RMSprop moves,
-too. Runs in seconds on two cores.
+Half way, weights and optimizer move to Flax, and both go on along the same gradients. The picture in figures/ shows
+both paths, and what becomes of a run that moves its weights alone. Where Keras is installed, a run of its RMSprop
+moves, too. Runs in seconds on two cores. With --record, the picture goes into docs.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from rmsprop_optax import checkpoint, dialects
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+DOCS = pathlib.Path(__file__).parent.parent / "docs"
 NUMBERS = {"alpha": 0.9, "eps": 1e-3, "momentum": 0.9, "weight_decay": 1e-3, "centered": True}
 KERAS_NUMBERS = {
     "rho": 0.9,
@@ -142,44 +143,47 @@ def distances(ours, theirs):
 
 STYLES = {
     "before": {"color": "0.75", "linewidth": 6},
-    "with statistics": {"color": "#0072B2", "linewidth": 1.8},
-    "without": {"color": "#D55E00", "linewidth": 1.8, "linestyle": "--"},
+    "with statistics": {"color": "#D55E00", "linewidth": 1.8},
+    "without": {"color": "black", "linewidth": 1.8, "linestyle": "--"},
 }
 
 
 def draw(runs, images, labels, half):
-    """Draw a panel for each framework, with the losses along its path and along ours, and one with the distances."""
-    figure, panels = plt.subplots(1, len(runs) + 1, figsize=(4 * len(runs) + 4, 3.6), layout="constrained")
-    *of_losses, far = panels
+    """Draw, for each framework, the losses along its path and along ours, and below the distances between them."""
+    layout, size = [list(runs), ["far"] * len(runs)], (4.25 * len(runs), 6.4)
+    figure, panels = plt.subplot_mosaic(layout, figsize=size, layout="constrained")
+    far = panels["far"]
     measure = jax.jit(lambda params: loss(params, images, labels))
-    for ax, marker, (framework, (path, moved)) in zip(of_losses, "oD", runs.items(), strict=False):
+    for marker, (framework, (path, moved)) in zip("oD", runs.items(), strict=False):
+        ax = panels[framework]
         ax.plot(np.arange(len(path)) + 1, [measure(params) for params in path], label="not moved", **STYLES["before"])
         for name, ours in moved.items():
             steps = np.arange(half, half + len(ours))
             ax.plot(steps, [measure(params) for params in ours], label=f"moved to Flax {name}", **STYLES[name])
-            mark = {"marker": marker, "markevery": 6, "markersize": 4, "label": f"from {framework}, {name}"}
+            mark = {"marker": marker, "markevery": 6, "markersize": 5, "label": f"from {framework}, {name}"}
             far.plot(steps[1:], distances(ours, path[half - 1 :])[1:], **mark, **STYLES[name])
+        ax.axvline(half, ymax=0.6, color="0.5", linewidth=0.8, linestyle=":", label="the move", zorder=0)
         ax.set(yscale="log", xlabel="step", ylabel="loss, all digits", ylim=(0.1, 3), title=f"from {framework}")
         ax.set_yticks([0.1, 0.2, 0.5, 1, 2], ["0.1", "0.2", "0.5", "1", "2"])
         ax.minorticks_off()
-        ax.axvline(half, color="0.5", linewidth=0.8, zorder=0)
-    of_losses[0].legend(loc="upper right")
-    far.set(yscale="log", xlabel="step", ylim=(1e-9, 30), title="largest distance of a parameter")
-    far.legend(loc="upper left", ncols=len(runs), fontsize="x-small")
+    panels[next(iter(runs))].legend(loc="upper right")
+    far.set(yscale="log", xlabel="step", ylim=(1e-9, 30), ylabel="largest distance of a parameter")
+    far.legend(loc="upper left", ncols=len(runs))
     return figure
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("figures"), help="folder for the picture")
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs")
+    parser.add_argument("--record", action="store_true", help="write what the docs show into docs")
     args = parser.parse_args()
+    steps = 12 if args.quick else 120
 
     images, labels = load_digits(return_X_y=True)
     images = images.astype(np.float32) / 16
-    half = args.steps // 2
+    half = steps // 2
     try:
-        path, grads, state_dict = train_torch(images, labels, args.steps)
+        path, grads, state_dict = train_torch(images, labels, steps)
     except ImportError:
         parser.exit(1, "PyTorch is not installed, and its run is the one that moves here: pip install -e '.[torch]'\n")
     path, grads = [to_flax(weights) for weights in path], [to_flax(g) for g in grads]
@@ -187,7 +191,7 @@ def main():
     read = lambda tx: checkpoint.from_torch(state_dict, to_flax, tx=tx)  # noqa: E731
     runs = {"PyTorch": (path, move(make, read, path, grads, half))}
     try:
-        path, grads, variables = train_keras(images, labels, path[0], args.steps)
+        path, grads, variables = train_keras(images, labels, path[0], steps)
     except ImportError:
         print("Keras is not installed, and its run is left out: pip install -e '.[keras]'")
     else:
@@ -199,9 +203,10 @@ def main():
         for name, ours in moved.items():
             furthest = distances(ours, path[half - 1 :]).max()
             print(f"from {framework}, {name}: {furthest:.0e} from the path that never moved")
-    args.out.mkdir(parents=True, exist_ok=True)
-    draw(runs, images, labels, half).savefig(args.out / "port_from_torch.png", dpi=150)
-    print(f"wrote {args.out / 'port_from_torch.png'}")
+    folder = DOCS / "figures" if args.record else pathlib.Path("figures")
+    folder.mkdir(exist_ok=True)
+    draw(runs, images, labels, half).savefig(folder / "port_from_torch.png", dpi=150)
+    print(f"wrote {folder / 'port_from_torch.png'}")
 
 
 if __name__ == "__main__":

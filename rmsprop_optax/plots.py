@@ -45,7 +45,7 @@ def paths(
       >>> from rmsprop_optax import plots
       >>> ax = plots.paths(lambda x, y: x**2 + 9 * y**2, {"straight": np.linspace([-2.0, 1.0], [0.0, 0.0], 9)})
       >>> [text.get_text() for text in ax.get_legend().get_texts()]
-      ['straight']
+      ['straight', 'lowest point']
     """
     if not callable(function):
         raise TypeError(f"`function` must be a function of two arrays, got {_kind(function)}.")
@@ -73,9 +73,11 @@ def paths(
     ax.contour(*grid, values, levels=np.unique(levels), colors="0.75", linewidths=0.8, zorder=1)
     for i, (name, route) in enumerate(points.items()):
         color = colors.get(name, _CYCLE[i % len(_CYCLE)])
-        ax.plot(*route.T, "o-", color=color, label=name, markersize=3, linewidth=1.5, zorder=2 + i)
+        ax.plot(*route.T, _MARKS[i % len(_MARKS)], color=color, label=name, markersize=3, linewidth=1.5, zorder=2 + i)
     lowest = np.unravel_index(np.argmin(values), values.shape)
-    ax.plot(grid[0][lowest], grid[1][lowest], "*", color="0.4", markersize=10, zorder=1)
+    ax.plot(
+        grid[0][lowest], grid[1][lowest], "*", color="0.4", markersize=10, linestyle="", label="lowest point", zorder=1
+    )
     ax.set(xlabel=r"$\theta_1$", ylabel=r"$\theta_2$")
     ax.legend(loc="best", frameon=True)
     return ax
@@ -86,7 +88,7 @@ def sweep(sweeps: Any, *, colors: Mapping[str, str] | None = None, ax: Any = Non
     """Draw the final loss against the learning rate, with the suggested rate and the edge of stability.
 
     A line is the mean over seeds and its band their range. A cross at the top marks a rate at which a run diverged, the
-    dashed vertical line the largest stable rate, and the star the suggested rate.
+    dashed vertical line the largest stable rate, and the star the suggested rate: the legend says so.
 
     Args:
       sweeps: A `rmsprop_optax.sweep.Sweep`, or several by name.
@@ -129,7 +131,8 @@ def sweep(sweeps: Any, *, colors: Mapping[str, str] | None = None, ax: Any = Non
         rates, final = np.asarray(run.learning_rates), np.asarray(run.final).reshape(len(run.learning_rates), -1)
         finite = np.isfinite(final).all(1)
         shown = np.where(finite[:, None], final, np.nan)
-        ax.plot(rates, shown.mean(1), "o-", color=color, label=name or None, markersize=3.5, linewidth=1.6, zorder=3)
+        mark = _MARKS[i % len(_MARKS)]
+        ax.plot(rates, shown.mean(1), mark, color=color, label=name or None, markersize=3.5, linewidth=1.6, zorder=3)
         ax.fill_between(rates, shown.min(1), shown.max(1), color=color, alpha=0.18, linewidth=0, zorder=1)
         top = ax.get_xaxis_transform()
         ax.plot(
@@ -143,8 +146,7 @@ def sweep(sweeps: Any, *, colors: Mapping[str, str] | None = None, ax: Any = Non
     ax.set(xscale="log", yscale="log" if positive else "linear", xlabel="learning rate", ylabel="final loss")
     low, high = to(ax.get_ylim())
     ax.set_ylim(top=back(high + (0.03 + 0.04 * len(named)) * (high - low)))  # room for the crosses
-    if any(named):
-        ax.legend(loc="best")
+    ax.legend(handles=[*ax.get_legend_handles_labels()[0], *_marks_of(named.values())], loc="best")
     return ax
 
 
@@ -194,7 +196,8 @@ def effective_learning_rates(
     for i, (name, band) in enumerate(bands.items()):
         color = colors.get(name, _CYCLE[i % len(_CYCLE)])
         at = np.arange(1, len(band) + 1) if x is None else x
-        ax.plot(at, band[:, band.shape[1] // 2], color=color, label=name, linewidth=1.6, zorder=3)
+        line = _MARKS[i % len(_MARKS)][1:]
+        ax.plot(at, band[:, band.shape[1] // 2], line, color=color, label=name, linewidth=1.6, zorder=3)
         ax.plot(at, band[:, [0, -1]], color=color, linewidth=0.5, zorder=2)
         ax.fill_between(at, band[:, 0], band[:, -1], color=color, alpha=0.18, linewidth=0, zorder=1)
     ax.set(yscale="log", xlabel="step", ylabel="effective learning rate")
@@ -244,7 +247,9 @@ def step_response(
     for i, (name, values) in enumerate(series.items()):
         color = colors.get(name, _CYCLE[i % len(_CYCLE)])
         x = np.arange(1, len(values) + 1)
-        ax.plot(x, values, "o-", color=color, label=name, markersize=2.5, linewidth=1.5, zorder=2 + i)
+        ax.plot(
+            x, values, _MARKS[i % len(_MARKS)], color=color, label=name, markersize=2.5, linewidth=1.5, zorder=2 + i
+        )
     ax.set(yscale="log", xlabel="step", ylabel="size of the step")
     ax.legend(loc="best")
     return ax
@@ -252,6 +257,19 @@ def step_response(
 
 # Okabe and Ito's palette: its colors can be told apart with any kind of color vision.
 _CYCLE = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_MARKS = ("o-", "s--", "^:", "D-.")  # a marker and a line, for those who see no colors
+
+
+def _marks_of(runs: Any) -> list[Any]:
+    """Return what a legend needs to explain the star, the vertical line and the crosses of `sweep`."""
+    line = _pyplot().Line2D
+    marks = []
+    if any(run.edge is not None for run in runs):
+        marks.append(line([], [], color="0.4", marker="*", markersize=11, linestyle="", label="suggested"))
+        marks.append(line([], [], color="0.4", linestyle=(0, (4, 3)), linewidth=1, label="largest stable rate"))
+    if not all(np.isfinite(run.final).all() for run in runs):
+        marks.append(line([], [], color="0.4", marker="x", linestyle="", label="diverged"))
+    return marks
 
 
 def _values(function: Any, grid: Any) -> np.ndarray:

@@ -31,7 +31,12 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent compilation cache:UserWarning")
 
 
-collect_ignore_glob = ["benchmarks/*.py", "recorded/*/*.py", "keras_suite.py"]  # scripts, whose doctests nobody wrote
+collect_ignore_glob = [
+    "benchmarks/*.py",
+    "recorded/*/*.py",
+    "keras_suite.py",
+    "torch_suite.py",
+]  # scripts, whose doctests nobody wrote
 
 if not hasattr(jax, "enable_x64"):  # before jax 0.8
     from jax.experimental import enable_x64

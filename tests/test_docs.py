@@ -17,19 +17,11 @@ import rmsprop_optax
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = {path.name: path for path in sorted((ROOT / "examples").glob("*.py"))}
-QUICK = {
-    "actor_critic.py": ["--quick", "--out", "."],
-    "batch_sizes.py": ["--quick", "--out", "."],
-    "char_rnn.py": ["--steps", "20"],
-    "digits.py": ["--steps", "20", "--out", "."],
-    "low_memory.py": ["--steps", "20", "--out", "."],
-    "multi_host.py": ["--steps", "10", "--width", "32", "--length", "32"],
-    "nnx_diagnostics.py": ["--steps", "20", "--out", "."],
-    "note_claims.py": ["--quick", "--out", "."],
-    "port_from_torch.py": ["--steps", "12"],
-    "sharpness.py": ["--quick", "--out", "."],
-    "sweep.py": ["--steps", "20", "--out", "."],
+OPTIONS = {
+    "quick": 'action="store_true", help="a few seconds, to see that it runs"',
+    "record": 'action="store_true", help="write what the docs show into docs"',
 }
+SPLIT = "train_test_split(images.astype(np.float32) / 16, labels, test_size=0.2, random_state=0, stratify=labels)"
 NEEDS = {
     "checkpoints.md": ["orbax.checkpoint", "safetensors"],
     "multi_host.py": ["orbax.checkpoint"],
@@ -83,7 +75,23 @@ ALWAYS = {"quickstart.py", "digits.py"}  # the README's; the others take seconds
 @pytest.mark.parametrize("example", rows(EXAMPLES, ALWAYS))
 def test_an_example_runs(example, tmp_path):
     needs(example)
-    assert run([EXAMPLES[example], *QUICK.get(example, [])], tmp_path).strip()
+    assert run([EXAMPLES[example], "--quick"], tmp_path).strip()
+    assert {path.name for path in tmp_path.iterdir()} <= {"checkpoints", "figures"}  # what .gitignore has
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_options_of_an_example_are_called_as_in_the_others(example):
+    text = EXAMPLES[example].read_text()
+    assert re.findall(r'add_argument\("--(?:out|output)"', text) == []
+    for option, said in OPTIONS.items():
+        assert set(re.findall(rf'add_argument\("--{option}", (.*)\)$', text, re.MULTILINE)) <= {said}
+    assert ("add_argument" in text) == ('add_argument("--quick"' in text)
+    assert '"docs"' not in text or 'add_argument("--record"' in text
+
+
+@pytest.mark.parametrize("example", ["digits.py", "equinox_mlp.py", "flax_linen.py"])
+def test_an_example_on_the_digits_splits_them_like_the_others(example):
+    assert SPLIT in EXAMPLES[example].read_text()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -135,10 +143,10 @@ def test_each_marker_s_command_is_documented():
 
 NOT_ON_A_GPU = """
     layouts offload quantiles shard_map sharding state_shardings sweep_devices multi_host
-    checkpoint_files checkpoint_files_of_trainers checkpoint_frameworks checkpoint_trainers live peers upstream
+    checkpoint_files checkpoint_files_of_trainers checkpoint_frameworks checkpoint_trainers clients live peers upstream
     actor_critic checkpoint_refusals checkpoint_trainers_refusals wrong_calls wrong_calls_of_runs wrong_calls_of_states
     architecture dialects_files dialects_page docs interfaces memory_page plots prose recipes_page scaling_page
-    batch_sizes_page package sensitivity sharpness_page site the_note
+    batch_sizes_page evidence_page package results_of_examples sensitivity sharpness_page site the_note
 """  # they need eight devices, compare with other libraries, or, the last three lines, compute nothing there
 
 

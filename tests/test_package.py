@@ -135,9 +135,12 @@ def of_the_examples():
     return set.union(*map(packages_of, [*blocks, *files]))
 
 
+PLUGINS = {"keras_suite.py", "torch_suite.py"}  # of Keras' and PyTorch's own tests
+
+
 def of_the_tests():
     files = [*(ROOT / "tests").glob("*.py"), *(ROOT / "tests" / "kit").glob("*.py")]
-    sources = [path.read_text() for path in files if path.name != "keras_suite.py"]  # a plugin of Keras' own tests
+    sources = [path.read_text() for path in files if path.name not in PLUGINS]
     return set.union(*(packages_of(source, lazy=False) for source in sources))
 
 

@@ -43,12 +43,15 @@ def test_a_sweep_shows_means_ranges_the_edge_the_suggestion_and_diverged_rates(a
     (band,) = ax.collections
     np.testing.assert_allclose(band.get_paths()[0].vertices[:, 1].max(), 0.44)
     assert ax.get_xscale() == ax.get_yscale() == "log"
-    assert ax.get_legend() is None
+    marks = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert marks == ["suggested", "largest stable rate", "diverged"]
 
 
 def test_several_sweeps_are_named_and_told_apart(ax):
     plots.sweep({"SGD": swept([4, 3, 2, 3, 4]), "RMSprop": swept([3, 2, 1, 2, 3])}, colors={"SGD": "black"}, ax=ax)
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["SGD", "RMSprop"]
+    named = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert named == ["SGD", "RMSprop", "suggested", "largest stable rate"]
+    assert len({line.get_linestyle() for line in ax.lines if line.get_label() in ("SGD", "RMSprop")}) == 2
     colors = {line.get_label(): line.get_color() for line in ax.lines if line.get_label() in ("SGD", "RMSprop")}
     assert colors["SGD"] == "black"
     assert colors["RMSprop"] != "black"

@@ -1,5 +1,7 @@
 """`rmsprop`, with switches, replays what 27 libraries did with recorded gradients."""
 
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -85,3 +87,9 @@ def test_every_case_is_covered_or_has_a_reason():
     reasons = {why_not(case) for case in ALL} - {None}
     assert reasons == set(NOT_COVERED)
     assert len(COVERED) == 466
+
+
+def test_the_readme_says_how_many_runs_are_replayed():
+    readme = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
+    libraries = {case.library for case in ALL}
+    assert f"{len(COVERED)} of {len(ALL)} recorded runs of {len(libraries)} real\n  libraries" in readme

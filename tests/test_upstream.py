@@ -1,35 +1,32 @@
-"""The tests that optax and Keras wrote for their own rmsprop pass with ours in its place: pytest -m upstream."""
+"""The tests that other libraries wrote for their own rmsprop pass with ours in its place: pytest -m upstream."""
 
-import importlib.util
-import os
-import pathlib
-import subprocess
-import sys
+import re
+import xml.etree.ElementTree as ET
 
-import optax_suite
 import pytest
-
-HERE = pathlib.Path(__file__).parent
-
-
-def run(suite, files, **environment):
-    kept = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    kept |= {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])} | environment
-    command = [sys.executable, "-m", "pytest", "-p", suite, "-W", "default", "-q", "-c", os.devnull, *files]
-    done = subprocess.run(command, env=kept, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:]
-    return done.stdout
+import suites
 
 
 @pytest.mark.upstream
-def test_optax_s_own_tests_pass():
-    assert "passed" in run("optax_suite", optax_suite.files())
+@pytest.mark.parametrize("name", [name for name in suites.SUITES if suites.SUITES[name].plugin])
+def test_another_library_s_own_tests_pass(name):
+    if missing := suites.missing(name):
+        pytest.skip(f"needs {' '.join(missing)}")
+    found = suites.run(name)
+    assert found.failed == {}
+    assert all(re.search("cuda|GPU", why) for why in found.skipped.values()), found.skipped
+    assert found.passed >= suites.SUITES[name].tests
 
 
-@pytest.mark.upstream
-def test_keras_s_own_tests_pass():
-    found = importlib.util.find_spec("keras")
-    if found is None:
-        pytest.skip("pip install keras")
-    file = pathlib.Path(found.origin).parent / "src" / "optimizers" / "rmsprop_test.py"
-    assert "6 passed" in run("keras_suite", [str(file)], KERAS_BACKEND="jax")
+REPORT = """<testsuites><testsuite>
+<testcase classname="a.B" name="good"/>
+<testcase classname="a.B" name="bad"><failure message="1 is not 2">...</failure></testcase>
+<testcase classname="a.B" name="broken"><error message="no fixture">...</error></testcase>
+<testcase classname="a.B" name="left"><skipped message="Only runs on cuda">...</skipped></testcase>
+</testsuite></testsuites>"""
+
+
+def test_a_failure_an_error_and_a_skip_are_told_with_their_reasons():
+    found = suites.outcome(ET.fromstring(REPORT))
+    assert found == (1, {"B::bad": "1 is not 2", "B::broken": "no fixture"}, {"B::left": "Only runs on cuda"})
+    assert suites.reasons(found) == "1: 1 is not 2; 1: no fixture; 1: Only runs on cuda"

@@ -14,6 +14,7 @@ import optax
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+DOCS = pathlib.Path(__file__).parent.parent.parent / "docs"
 FILE = pathlib.Path("evidence", "actor_critic.json")
 NAMES = {"recipe": "the recipe", "optax": "the same numbers in optax.rmsprop", "adam": "Adam"}
 STYLES = {"recipe": ("-", "#D55E00"), "optax": ("--", "black"), "adam": (":", "#009E73")}
@@ -45,7 +46,7 @@ def results(frames, curves, below):
     """Return what docs/evidence.py makes a table of, and the numbers that it came from."""
     chunks = len(curves["recipe"][0])
     return {
-        "command": "python examples/actor_critic.py",
+        "command": "python examples/actor_critic.py --record",
         "date": datetime.date.today().isoformat(),
         "versions": {"python": platform.python_version(), "jax": jax.__version__, "optax": optax.__version__},
         "machine": "one CPU core",
@@ -57,14 +58,16 @@ def results(frames, curves, below):
     }
 
 
-def write(found, out):
-    """Write the results, a list a line, and the figure."""
+def write(found, record):
+    """Draw the figure, or with `record` write it and the results, a list a line, into docs."""
+    folder = DOCS / "figures" if record else pathlib.Path("figures")
+    folder.mkdir(exist_ok=True)
+    draw(found, folder / "actor_critic.png")
+    if not record:
+        return
     text = json.dumps(json.loads(json.dumps(found), parse_float=lambda x: float(f"{float(x):.5g}")), indent=1)
     text = re.sub(r"\[[^\[\]{}]*\]", lambda match: re.sub(r"\s+", " ", match[0]), text)
-    (out / FILE).parent.mkdir(parents=True, exist_ok=True)
-    (out / FILE).write_text(text + "\n")
-    (out / "figures").mkdir(exist_ok=True)
-    draw(found, out / "figures" / "actor_critic.png")
+    (DOCS / FILE).write_text(text + "\n")
 
 
 def draw(found, path):

@@ -15,14 +15,15 @@ import matplotlib.pyplot as plt
 from matplotlib import ticker
 
 COLORS = {"SGD": "#000000", "momentum": "#0072B2", "RMSprop": "#D55E00", "Adam": "#009E73"}
+LINES = {"SGD": ":", "momentum": "--", "RMSprop": "-", "Adam": "-."}
 TITLES = {"bowl": "Bowl", "digits": "Digits", "text": "Text"}
 
 
-def write(results, out):
+def write(results, path):
     """Write the results, a list a line."""
     text = json.dumps(plain(results), indent=1)
     flat = re.sub(r"\[[^\[\]{}]*\]", lambda match: re.sub(r"\s+", " ", match[0]), text)
-    (out / "the_note.json").write_text(flat + "\n")
+    path.write_text(flat + "\n")
 
 
 def plain(x):
@@ -36,19 +37,14 @@ def plain(x):
     return float(f"{float(x):.4g}") if np.isfinite(x) else None
 
 
-def draw(out):
-    """Draw the figures, and bring the tables of the page up to date if it is there."""
-    results = json.loads((out / "the_note.json").read_text())
-    (out / "figures").mkdir(exist_ok=True)
+def draw(path, folder):
+    """Draw the figures from the results."""
+    results = json.loads(path.read_text())
     for name, make in FIGURES.items():
         figure = make(results)
-        figure.savefig(out / "figures" / f"note_{name}.png", dpi=150)
+        figure.savefig(folder / f"note_{name}.png", dpi=150)
         plt.close(figure)
-    print(f"drew {', '.join(FIGURES)} in {out / 'figures'}")
-    page = out / "the_note.md"
-    if page.exists():
-        page.write_text(with_tables(page.read_text(), results))
-        print(f"wrote the tables of {page}")
+    print(f"drew {', '.join(FIGURES)} in {folder}")
 
 
 def with_tables(page: str, results) -> str:
@@ -170,12 +166,21 @@ TABLES = {
 }
 
 
-def panels(results, key="compare", height=3.2):
+def panels(results, key="compare", height=3.5):
     names = list(results[key])
-    figure, axes = plt.subplots(1, len(names), figsize=(10, height), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(1, len(names), figsize=(9.5, height), layout="constrained", squeeze=False)
     for ax, name in zip(axes[0], names, strict=True):
         ax.set_title(TITLES[name], fontsize=11)
     return figure, dict(zip(names, axes[0], strict=True))
+
+
+def explain(figure, ax, **options):
+    """Put the legend of one panel below all of them."""
+    handles = ax.get_legend().legend_handles if ax.get_legend() else ax.get_legend_handles_labels()[0]
+    for panel in figure.axes:
+        if panel.get_legend():
+            panel.get_legend().remove()
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9.5, **options)
 
 
 def smooth(series, width=10):
@@ -188,15 +193,14 @@ def draw_curves(results, key="curve", label="training loss", scale="log"):
     figure, axes = panels(results)
     for task, ax in axes.items():
         for name, run in results["compare"][task].items():
-            ax.plot(*smooth(run[key]), color=COLORS[name], label=name, linewidth=1.6)
+            ax.plot(*smooth(run[key]), color=COLORS[name], linestyle=LINES[name], label=name, linewidth=1.6)
         ax.set(xlabel="step", yscale=scale)
         if scale == "log":
             readable(ax)
         if key == "curve":
-            ax.axhline(results["targets"][task], color="0.6", linewidth=0.8, zorder=0)
-    first = axes[next(iter(axes))]
-    first.set_ylabel(label)
-    first.legend(fontsize=9)
+            ax.axhline(results["targets"][task], color="0.6", linewidth=0.8, label="target", zorder=0)
+    axes[next(iter(axes))].set_ylabel(label)
+    explain(figure, ax)
     return figure
 
 
@@ -216,7 +220,7 @@ def draw_step(results):
 
 def draw_paths(results):
     steep = jnp.array([1.0, 30.0])
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.7), layout="constrained")
     askew = jnp.array([[np.cos(0.6), -np.sin(0.6)], [np.sin(0.6), np.cos(0.6)]])
     for ax, turn, title in zip(axes, (jnp.eye(2), askew), ("axes along the parameters", "axes askew"), strict=True):
         bowl = turn @ jnp.diag(steep) @ turn.T
@@ -225,6 +229,7 @@ def draw_paths(results):
         plots.paths(lambda x, y, b=bowl: 0.5 * (b[0, 0] * x**2 + 2 * b[0, 1] * x * y + b[1, 1] * y**2), routes,
                     colors=COLORS, ax=ax)  # fmt: skip
         ax.set_title(f"30 times as steep, {title}", fontsize=11)
+    explain(figure, ax)
     return figure
 
 
@@ -246,13 +251,15 @@ def draw_rates(results):
     figure, axes = panels(results, "spread")
     for task, ax in axes.items():
         found, rate = results["spread"][task], results["compare"][task]["RMSprop"]["rate"]
-        bands = {"90 % of the elements": found["quantiles"], "half of them": [q[1:4] for q in found["quantiles"]]}
-        colors = dict(zip(bands, ("#E69F00", "#D55E00"), strict=True))
-        plots.effective_learning_rates(bands, steps=found["steps"], colors=colors, ax=ax)
-        ax.axhline(rate, color="0.5", linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+        steps, name, color = found["steps"], "median, and 90 % of the elements", COLORS["RMSprop"]
+        plots.effective_learning_rates({name: found["quantiles"]}, steps=steps, colors={name: color}, ax=ax)
+        _, low, _, high, _ = np.transpose(found["quantiles"])
+        ax.fill_between(steps, low, high, color=color, alpha=0.35, linewidth=0, label="half of the elements")
+        ax.axhline(rate, color="0.5", linewidth=1, linestyle=(0, (4, 3)), label="learning rate", zorder=0)
+        ax.get_legend().remove()
         if ax is not axes[next(iter(axes))]:
             ax.set_ylabel("")
-            ax.get_legend().remove()
+    explain(figure, ax)
     return figure
 
 
@@ -264,7 +271,7 @@ def draw_sweep(results):
         readable(ax)
         if ax is not axes[next(iter(axes))]:
             ax.set_ylabel("")
-            ax.get_legend().remove()
+    explain(figure, ax)
     return figure
 
 
@@ -291,17 +298,21 @@ def draw_bias(results):
     figure, axes = panels(results, "bias")
     for task, ax in axes.items():
         decays = results["bias"][task]
-        for way, color, shift in (("plain", "#D55E00", -0.08), ("corrected", "#56B4E9", 0.08)):
+        for way, color, face, shift in (
+            ("plain", "#D55E00", "#D55E00", -0.08),
+            ("corrected", "#0072B2", "white", 0.08),
+        ):
             for key, marker in (("early", "o"), ("final", "s")):
                 values = np.array([run[way][key] for run in decays.values()], float)
                 error = np.abs(np.stack([values.min(1), values.max(1)]) - values.mean(1))
-                ax.errorbar(np.arange(len(decays)) + shift, values.mean(1), error, fmt=marker, color=color,
-                            label=f"{way}, {key}", markersize=5, capsize=3, linewidth=1.2)  # fmt: skip
+                style = {"color": color, "markerfacecolor": face, "markersize": 5, "capsize": 3, "linewidth": 1.2}
+                x, label = np.arange(len(decays)) + shift, f"{way}, {key}"
+                ax.errorbar(x, values.mean(1), error, fmt=marker, label=label, **style)
         ax.set(yscale="log", xlabel="decay", xticks=range(len(decays)), xticklabels=list(decays))
         ax.margins(x=0.2)
         readable(ax)
     axes[next(iter(axes))].set_ylabel("training loss")
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
+    explain(figure, ax, title="mean and range of ten seeds")
     return figure
 
 
@@ -310,12 +321,14 @@ def draw_eps(results):
     for task, ax in axes.items():
         found = results["eps"][task]
         values = np.array([[np.nan if x is None else x for x in row] for row in found["final"]], float)
-        ax.plot(found["eps"], values.mean(1), "o-", color=COLORS["RMSprop"], markersize=4)
-        ax.fill_between(found["eps"], values.min(1), values.max(1), color=COLORS["RMSprop"], alpha=0.18, linewidth=0)
-        ax.axvline(1e-8, color="0.6", linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+        color, low, high = COLORS["RMSprop"], values.min(1), values.max(1)
+        ax.plot(found["eps"], values.mean(1), "o-", color=color, markersize=4, label="mean")
+        ax.fill_between(found["eps"], low, high, color=color, alpha=0.18, linewidth=0, label="range of five seeds")
+        ax.axvline(1e-8, color="0.6", linewidth=1, linestyle=(0, (4, 3)), label="default, 1e-8", zorder=0)
         ax.set(xscale="log", yscale="log", xlabel="eps")
         readable(ax)
     axes[next(iter(axes))].set_ylabel("final training loss")
+    explain(figure, ax)
     return figure
 
 

@@ -1,0 +1,1 @@
+"""Programs of other libraries that train with `optax.rmsprop`, and what becomes of them with ours in its place."""
