@@ -95,7 +95,7 @@ def next_update(tx, state):
 
 
 @every_format
-@pytest.mark.parametrize("into", rows(OURS, ["plain", "centered", "momentum"]))
+@pytest.mark.parametrize("into", rows(OURS, ["centered"]))
 def test_a_container_without_types_is_the_same_optimizer_s_or_is_refused(untyped, into):
     tx = OURS[into]
     for name, other in (OURS | THEIRS).items():

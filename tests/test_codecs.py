@@ -207,6 +207,7 @@ def test_gradients_that_repeat_exactly_do_not_shift_the_average_at_any_period_to
     assert means.max() <= high
 
 
+@pytest.mark.full
 def test_the_dither_numbers_elements_in_their_order_whatever_the_shape():
     flat = dither(jnp.zeros(105), jnp.uint32(3), jnp.int32(77))
     for shape in ((3, 5, 7), (105, 1), (1, 15, 7)):

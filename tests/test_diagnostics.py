@@ -228,6 +228,7 @@ def test_oscillation_measures_reversals_and_how_much_they_undo(before, after, of
         assert (numbers["reversed"], numbers["undone"]) == (often, far)
 
 
+@pytest.mark.full
 def test_plain_descent_oscillates_where_rate_times_curvature_exceeds_one():
     curvature = jnp.array([1.0, 10.0, 19.0])
     theta = [(1 - 0.1 * curvature) ** t for t in range(8)]

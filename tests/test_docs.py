@@ -146,8 +146,9 @@ NOT_ON_A_GPU = """
     checkpoint_files checkpoint_files_of_trainers checkpoint_frameworks checkpoint_trainers clients live peers upstream
     actor_critic checkpoint_refusals checkpoint_trainers_refusals wrong_calls wrong_calls_of_runs wrong_calls_of_states
     architecture dialects_files dialects_page docs interfaces memory_page plots prose recipes_page scaling_page
-    batch_sizes_page evidence_page package results_of_examples sensitivity sharpness_page site the_note
-"""  # they need eight devices, compare with other libraries, or, the last three lines, compute nothing there
+    batch_sizes_page evidence_page fewer_bits lightbench_tasks package results_of_examples sensitivity sharpness_page
+    site the_note
+"""  # they need eight devices, compare with other libraries, or, the last four lines, compute nothing there
 
 
 def test_every_file_of_tests_is_in_one_part_of_those_on_a_gpu_or_has_a_reason():

@@ -277,6 +277,7 @@ def test_weights_at_the_ends_of_the_range_stay_in_it():
     assert np.isfinite(export_weights(params, state)).all()
 
 
+@pytest.mark.full
 def test_a_scan_and_vmap_equal_loops_bit_for_bit():
     tx, grads = with_master_weights(BYTE, low_bits=8), gradients(4)
 
@@ -327,6 +328,7 @@ def test_a_restored_state_resumes_bit_for_bit(through, tmp_path):
     assert same(train(tx, grads[3:], params, restored), whole)
 
 
+@pytest.mark.full
 def test_nnx_trains_bfloat16_parameters_with_it():
     nnx = pytest.importorskip("flax.nnx")
     model = nnx.Linear(3, 2, rngs=nnx.Rngs(0), param_dtype=jnp.bfloat16)

@@ -23,7 +23,7 @@ def benchmark_modules(monkeypatch):
         sys.modules.pop(path.stem, None)
 
 
-@pytest.mark.parametrize("part", ["bytes", "streams", "training", "time"])
+@pytest.mark.parametrize("part", ["bytes", "streams", "fewer_bits", "training", "time"])
 def test_the_page_shows_what_was_measured(part, benchmark_modules):
     import tables
 

@@ -428,6 +428,7 @@ def test_a_factory_whose_first_argument_is_not_the_rate_is_refused(name):
         sweep.learning_rates(make_tx, quadratic, jnp.ones(2), None, [0.1, 0.2], steps=2)
 
 
+@pytest.mark.full
 def test_a_factory_with_the_learning_rate_first_is_accepted_whatever_its_name():
     rows = [thing for name in dialects.__all__ if inspect.isfunction(thing := getattr(dialects, name))]
     given = [recipes.dqn, recipes.wgan, functools.partial(recipes.impala, None), optax.inject_hyperparams(rmsprop)]

@@ -44,6 +44,17 @@ def _figures(row):
     return f"{row['nrmse']:.4f} / {row['gain'] - 1:+.4f} / {low:.2g} to {high}"
 
 
+def fewer_bits(found):
+    """Error, gain and extremes of codes of less than a byte, one table a stream."""
+    made = []
+    for stream, rows in found.items():
+        decays = [decay for decay in next(iter(rows.values())) if decay != "bytes"]
+        head = [f"{stream}: error / gain - 1 / extremes", "bytes", *(f"decay {d}" for d in decays)]
+        cells = [[name, f"{row['bytes']:.3f}", *(_figures(row[d]) for d in decays)] for name, row in rows.items()]
+        made.append(table(head, cells))
+    return made
+
+
 def training(found):
     made = []
     for name, task in found.items():
@@ -146,7 +157,7 @@ def compiling(found):
     return [table([*head, "both over float32's", "over optax.rmsprop's"], rows)]
 
 
-TABLES = {"bytes": storage, "streams": streams, "training": training, "time": speed}
+TABLES = {"bytes": storage, "streams": streams, "fewer_bits": fewer_bits, "training": training, "time": speed}
 
 
 def all_tables(folder):
