@@ -1,4 +1,4 @@
-"""Everything that docs/memory.md quotes, in one command.
+"""What docs/memory.md quotes in one command, but for the longer trainings, which are rates.py and larger.py.
 
     python tests/benchmarks/memory.py [part ...] [--quick]
 

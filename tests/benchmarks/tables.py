@@ -2,6 +2,8 @@
 
 import json
 
+import numpy as np
+
 
 def table(head, rows):
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
@@ -70,6 +72,63 @@ def training(found):
             rows.append([code, *cells])
         made.append(table(head, rows))
     return made
+
+
+def against_float32(codes):
+    """Return, for each code and part, the rate, the losses' geometric mean and the paired differences of their logs."""
+    found = {}
+    for code, parts in codes.items():
+        found[code] = {}
+        for part, row in parts.items():
+            base = np.log(codes["float32"][part]["losses"])
+            kinds = {"own": "losses", "float32's": "losses at float32's rate"}
+            found[code][part] = {kind: _paired(row.get(key, row["losses"]), base) for kind, key in kinds.items()}
+            found[code][part] |= {"rate": row["rate"], "seed sd": base.std(ddof=1)}
+    return found
+
+
+def _paired(losses, base):
+    apart = np.log(losses) - base
+    return {"loss": np.exp(np.log(losses).mean()), "mean": apart.mean(), "se": apart.std(ddof=1) / len(base) ** 0.5}
+
+
+def rates(found):
+    """Each code at its best rate, one table a task."""
+    made = []
+    for name, task in found.items():
+        figures = against_float32(task["codes"])
+        head = [f"{name}: {task['judged']} seeds, {task['steps']} steps"]
+        for part, row in figures["float32"].items():
+            head += [f"rate, {part}", f"{part}: loss over float32's (in seed s.d. of its log, {row['seed sd']:.2g})"]
+            head += [f"at {row['rate']:.2g}"]
+        made.append(table(head, _rates(figures)))
+    return made
+
+
+def _rates(figures):
+    return [[code, *(cell for row in parts.values() for cell in _rate(code, row))] for code, parts in figures.items()]
+
+
+def _rate(code, row):
+    if code == "float32":
+        return f"{row['rate']:.2g}", f"{row['own']['loss']:.4g}", ""
+    own, same = (_percent(row[kind]) for kind in ("own", "float32's"))
+    return f"{row['rate']:.2g}", f"{own} ({row['own']['mean'] / row['seed sd']:+.2f})", same
+
+
+def _percent(paired):
+    ratio = np.exp(paired["mean"])
+    error = 100 * ratio * paired["se"]
+    digits = 1 if error >= 0.5 else 2
+    return f"{100 * (ratio - 1):+.{digits}f} ± {error:.{digits}f} %"
+
+
+def rates_as_one(found):
+    """Return the same as the head and the rows of one table."""
+    head = ["task", "code"]
+    for part in ("train", "held out"):
+        head += [f"best rate, {part}", f"{part}: loss over float32's (in seed s.d. of its log)", "at float32's rate"]
+    return head, [[name, *row] for name, task in found.items() for row in _rates(against_float32(task["codes"]))]
 
 
 def speed(found):

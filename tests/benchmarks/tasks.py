@@ -1,11 +1,15 @@
-"""The tasks that are trained: a classifier of handwritten digits, two sizes, and a transformer on Python's manual.
+"""The tasks that are trained: a classifier of handwritten digits, two sizes, and a transformer on text.
 
 A task is a pair of functions, `init(key)` and `loss(params, batch)`, and one that draws batches. All are small enough
-for two CPU cores and need no download: the digits come with scikit-learn, the text with Python.
+for two CPU cores and need no download: the digits come with scikit-learn, the text with Python. The text is Python's
+manual, or for the larger transformer the manual and the sources of the standard library.
 """
 
+import collections
 import functools
+import pathlib
 import re
+import sysconfig
 from typing import Any, NamedTuple
 
 import jax
@@ -92,21 +96,40 @@ def cnn():
     return digits_task(init, logits)
 
 
-@functools.cache
-def words(size):
-    """Python's manual as numbers of its most frequent words; 0 for all others."""
+def manual():
     from pydoc_data.topics import topics
 
-    tokens = re.findall(r"\w+|[^\w\s]", "\n".join(topics[name] for name in sorted(topics)))
-    names, counts = np.unique(tokens, return_counts=True)
-    common = sorted(names[np.argsort(-counts, kind="stable")[: size - 1]])
+    return "\n".join(topics[name] for name in sorted(topics))
+
+
+NOT_READ = {"site-packages", "test", "tests", "idlelib", "lib2to3", "pydoc_data", "encodings"}  # tests, data, tables
+
+
+def sources():
+    """Return the standard library's sources by path, without those that were written when Python was built."""
+    library = pathlib.Path(sysconfig.get_path("stdlib"))
+    found = {path.relative_to(library): path for path in library.rglob("*.py")}
+    kept = [name for name in found if not NOT_READ & set(name.parts) and not name.name.startswith("_sysconfigdata")]
+    return {name.as_posix(): found[name].read_text(encoding="utf-8") for name in sorted(kept)}
+
+
+def manual_and_sources():
+    return "\n".join([manual(), *sources().values()])
+
+
+@functools.cache
+def words(size, text=manual):
+    """A text as numbers of its most frequent words; 0 for all others."""
+    tokens = re.findall(r"\w+|[^\w\s]", text())
+    counts = collections.Counter(tokens)
+    common = sorted(sorted(counts, key=lambda word: (-counts[word], word))[: size - 1])
     numbers = {word: i + 1 for i, word in enumerate(common)}
     return jnp.asarray([numbers.get(word, 0) for word in tokens], jnp.int32)
 
 
-def transformer(size=1000, width=64, layers=2, length=16, rows=8):
+def transformer(size=1000, width=64, layers=2, length=16, rows=8, text=manual):
     """Two layers of width 64 over 1,000 words: 163,000 parameters, the embeddings among them rarely touched."""
-    text = words(size)
+    text = words(size, text)
     train = int(len(text) * 0.9)
 
     def init(key):

@@ -53,8 +53,8 @@ def optimizers():
     return found
 
 
-def train(task, tx, low, steps, seeds, desc):
-    """Return the losses at the end, one a seed: on batches of the training part, and on the part held out."""
+def pieces(task, tx, low):
+    """Return the functions of a run: its start from a seed, a step with a key, and the two losses at the end."""
 
     def start(seed):
         params = task.init(jax.random.key(seed))
@@ -74,10 +74,21 @@ def train(task, tx, low, steps, seeds, desc):
         batches = jax.lax.map(task.batch, jax.random.split(jax.random.key(1000), 32))
         return jax.lax.map(lambda batch: task.loss(weights, batch), batches).mean(), task.loss(weights, task.held_out)
 
+    return start, step, final
+
+
+def keys_of(seed, steps):
+    """Return the keys of a run's batches: the same for every optimizer."""
+    return jax.random.split(jax.random.key(10_000 + seed), steps)
+
+
+def train(task, tx, low, steps, seeds, desc):
+    """Return the losses at the end, one a seed: on batches of the training part, and on the part held out."""
+    start, step, final = pieces(task, tx, low)
     run = jax.jit(lambda carry, keys: jax.lax.scan(step, carry, keys)[0], donate_argnums=0)
     start, final, losses = jax.jit(start), jax.jit(final), []
     for seed in tqdm(seeds, desc=desc, unit="seed"):
-        losses.append(final(run(start(seed), jax.random.split(jax.random.key(10_000 + seed), steps))))
+        losses.append(final(run(start(seed), keys_of(seed, steps))))
     return np.array(losses, np.float64).T
 
 

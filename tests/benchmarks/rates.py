@@ -1,0 +1,163 @@
+"""Every code at the learning rate that suits it best, beside float32 at the rate that suits float32 best.
+
+    python tests/benchmarks/rates.py [task ...] [--codes name ...] [--quick]
+
+The tasks, starts and batches are those of training.py. Rates are half octaves from 0.001, and are chosen on seeds that
+are not judged: from a grid of four, on until the best is between two that are worse. The best rate for the training
+part may not be the best for the part held out, so each part has a rate chosen for it. At such rates a few runs end with
+a loss many times that of the others, which would decide a mean of losses: the mean of the logarithm of the loss is what
+is chosen by and compared. Where a code's rate is not float32's, it is judged at that of float32 too. Each code is saved
+in docs/evidence/codes_at_their_best_rate.json when it is done; codes that the file has are not trained again, so remove
+the file to begin anew. More than half an hour on one CPU core.
+"""
+
+import argparse
+
+import evidence_file
+import jax
+import numpy as np
+import tables
+import tasks
+import training
+from tqdm import tqdm
+
+from rmsprop_optax import rmsprop
+
+NAME = "codes_at_their_best_rate"
+PARTS = ("train", "held out")
+SETTINGS = {
+    "digits": {"task": tasks.mlp, "steps": 1000, "judged": 128, "choosing": 32, "at once": 32},
+    "manual": {"task": tasks.transformer, "steps": 600, "judged": 8, "choosing": 2, "at once": 4},
+}
+QUICK = {"steps": 20, "judged": 2, "choosing": 2, "at once": 4}
+FIRST_OTHER_SEED = 500
+
+
+def rate(half_octaves):
+    return 1e-3 * 2 ** (half_octaves / 2)
+
+
+def optimizers():
+    """Name float32 and all codes: a function from the learning rate, and whether parameters are bfloat16."""
+    return {"float32": (lambda rate: rmsprop(rate, training.DECAY), False)} | training.optimizers()
+
+
+def trainer(task, make, low, settings, desc):
+    """Return a function from half octaves and seeds to the losses at the end, an array (half octaves, seeds, parts)."""
+    steps, at_once = settings["steps"], settings["at once"]
+
+    def one(seed, rate):
+        start, step, final = training.pieces(task, make(rate), low)
+        return final(jax.lax.scan(step, start(seed), training.keys_of(seed, steps))[0])
+
+    together = jax.jit(jax.vmap(one))
+
+    def losses(half_octaves, seeds):
+        runs = np.array([(seed, rate(i)) for i in half_octaves for seed in seeds])
+        padded = np.resize(runs, (-(-len(runs) // at_once) * at_once, 2)).reshape(-1, at_once, 2)
+        batches = tqdm(padded, desc=desc, unit=f"{at_once} runs")
+        made = [np.array(together(batch[:, 0].astype(np.int32), batch[:, 1].astype(np.float32))) for batch in batches]
+        flat = np.concatenate(made, axis=1, dtype=np.float64).T[: len(runs)]
+        return flat.reshape(len(half_octaves), len(seeds), len(PARTS))
+
+    return losses
+
+
+def choose(mean_losses, start=(0, 1, 2, 3), last=10):
+    """Return the mean log losses of each part by half octave, until each part's best is between two that are worse."""
+    found, todo = {}, list(start)
+    while todo:
+        found |= dict(zip(todo, mean_losses(todo), strict=True))
+        wanted = set()
+        for part in range(len(PARTS)):
+            best = best_of(found, part)
+            wanted |= {best - 2, best - 1} if best == min(found) else set()
+            wanted |= {best + 1, best + 2} if best == max(found) else set()
+        todo = sorted(i for i in wanted if abs(i) <= last)
+    return found
+
+
+def best_of(found, part):
+    """Return the half octave with the lowest loss; a loss that is not finite is the highest."""
+    return min(found, key=lambda i: found[i][part] if np.isfinite(found[i][part]) else np.inf)
+
+
+def code(losses, settings):
+    """Choose a code's rates and return the losses, of the choice and of the seeds that are judged."""
+    others = range(FIRST_OTHER_SEED, FIRST_OTHER_SEED + settings["choosing"])
+    found = choose(lambda todo: np.log(losses(todo, others)).mean(1))
+    best = [best_of(found, part) for part in range(len(PARTS))]
+    rates = sorted(set(best))
+    judged = dict(zip(rates, losses(rates, range(settings["judged"])), strict=True))
+    return {
+        part: {
+            "half octaves": best[p],
+            "rate": rate(best[p]),
+            "choice": [[rate(i), np.exp(found[i][p])] for i in sorted(found)],
+            "losses": [float(f"{loss:.7g}") for loss in judged[best[p]][:, p]],
+        }
+        for p, part in enumerate(PARTS)
+    }
+
+
+def run(name, settings, found, save, codes=()):
+    """Fill `found` with the codes that it does not have, of one task; all if none is named."""
+    task = settings["task"]()
+    for label, (make, low) in optimizers().items():
+        if label not in found and label in (codes or [label]):
+            losses = trainer(task, make, low, settings, f"{name}, {label}")
+            found[label] = code(losses, settings)
+        save(found)
+    return found
+
+
+def at_float32s_rate(name, settings, found, save):
+    """Judge each code also at float32's rate where its own is another: is it the code or the rate that differs?"""
+    task = settings["task"]()
+    for label, (make, low) in optimizers().items():
+        for p, part in enumerate(PARTS):
+            row, base = (found[code][part] if code in found else None for code in (label, "float32"))
+            if row and base and row["rate"] != base["rate"] and "losses at float32's rate" not in row:
+                losses = trainer(task, make, low, settings, f"{name}, {label}, {part}, at float32's rate")
+                judged = losses([base["half octaves"]], range(settings["judged"]))[0, :, p]
+                row["losses at float32's rate"] = [float(f"{loss:.7g}") for loss in judged]
+        save(found)
+    return found
+
+
+def save(name, settings):
+    """Return a function that writes what was found of one task into the file, beside the other task."""
+
+    def write(codes):
+        what = {key: settings[key] for key in ("steps", "judged", "choosing")} | {"decay": training.DECAY}
+        found = evidence_file.read(NAME).get("tasks", {})
+        merged = found.get(name, {"codes": {}})["codes"] | codes
+        found |= {name: what | {"codes": {label: merged[label] for label in optimizers() if label in merged}}}
+        found = {name: found[name] for name in SETTINGS if name in found}
+        columns, rows = tables.rates_as_one(found)
+        command = "python tests/benchmarks/rates.py"
+        evidence_file.write(NAME, command, "one of two CPU cores", columns, rows, tasks=found)
+
+    return write
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="*", choices=[*SETTINGS, []], help="all if none is named")
+    parser.add_argument("--codes", nargs="*", default=[], choices=list(optimizers()), help="all if none is named")
+    parser.add_argument("--quick", action="store_true", help="a few steps, to see that it runs; writes nothing")
+    args = parser.parse_args()
+    for name in args.tasks or SETTINGS:
+        if args.quick:
+            found = run(name, SETTINGS[name] | QUICK, {}, lambda found: None, args.codes)
+            at_float32s_rate(name, SETTINGS[name] | QUICK, found, lambda found: None)
+        else:
+            found = evidence_file.read(NAME).get("tasks", {}).get(name, {"codes": {}})["codes"]
+            run(name, SETTINGS[name], found, save(name, SETTINGS[name]), args.codes)
+            at_float32s_rate(name, SETTINGS[name], found, save(name, SETTINGS[name]))
+    if not args.quick:
+        print("\n\n".join(tables.rates(evidence_file.read(NAME)["tasks"])))
+
+
+if __name__ == "__main__":
+    main()
