@@ -13,10 +13,13 @@ fourth root of r is right for `mean`, and its logarithm for `largest`, which bri
 all points takes the lowest. About `mean`, one more code is `largest`, for an r above all other points: there the
 dither leaves `nu` right on average. Vectors and scalars are in the byte.
 
+Then the digits' perceptron is trained with each code and, from the same starts on the same batches, in float32.
+
 Writes results/fewer_bits.json after each code and goes on where it was stopped; the table is printed in Markdown.
 """
 
 import argparse
+import itertools
 import json
 import math
 import pathlib
@@ -27,8 +30,10 @@ import jax.numpy as jnp
 import streams
 import tables
 import tasks
+import training
 from codes import Code, ours
 
+from rmsprop_optax import rmsprop
 from rmsprop_optax.compression import RmsByte
 from rmsprop_optax.compression.codecs import dither
 
@@ -168,12 +173,30 @@ def run(steps, found):
                 yield found
 
 
+def trained(seeds, found):
+    """Train the digits' perceptron with what is not yet found, paired with float32, and yield after each code."""
+    rows = found.setdefault("training", {})
+    task, left = tasks.mlp(), [code for code in CODES if code not in rows]
+    if not left:
+        return
+    base = training.train(task, rmsprop(1e-3, training.DECAY), False, 1000, seeds, "float32")
+    spread = base.std(1, ddof=1)
+    for code in left:
+        tx = training.coded(CODES[code])(1e-3)
+        difference = (training.train(task, tx, False, 1000, seeds, code) - base) / spread[:, None]
+        errors = difference.std(1, ddof=1) / len(seeds) ** 0.5
+        parts = zip(("train", "held out"), difference.mean(1), errors, strict=True)
+        rows[code] = {part: {"mean": mean, "se": error} for part, mean, error in parts} | {"seeds": len(seeds)}
+        yield found
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few steps, to see that it runs; writes nothing")
     quick = parser.parse_args().quick
     found = {} if quick or not RESULTS.exists() else json.loads(RESULTS.read_text())
-    for _ in run((100, 50) if quick else (2500, 800), found):
+    parts = run((100, 50) if quick else (2500, 800), found), trained(range(2 if quick else 128), found)
+    for _ in itertools.chain(*parts):
         if not quick:
             RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     print("\n\n".join(tables.fewer_bits(found)))
