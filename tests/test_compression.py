@@ -221,6 +221,7 @@ def test_a_scan_equals_a_loop_bit_for_bit():
     assert same(scanned[1].inner_state, train(tx, grads)[1].inner_state)
 
 
+@pytest.mark.full
 def test_members_under_vmap_have_the_codes_that_they_would_have_alone():
     tx = compressed(rmsprop(0.1, momentum=0.9), nu=RmsByte(), trace=BFloat16())
     members = [gradients(4, seed=seed) for seed in range(3)]

@@ -108,7 +108,7 @@ SHAPES = {"w": (256, 512), "v": (512, 256), "b": (4096,)}
 SPECS = {"w": P("x", "y"), "v": P(("x", "y")), "b": P("y")}
 
 
-@pytest.mark.parametrize("axis_type", rows([AxisType.Auto, AxisType.Explicit], [AxisType.Explicit]))
+@pytest.mark.parametrize("axis_type", rows([AxisType.Auto, AxisType.Explicit], []))
 def test_diagnostics_on_eight_devices_hold_a_few_shards_and_exchange_a_few_numbers(axis_type):
     mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(axis_type, axis_type))
     homes = {key: NamedSharding(mesh, spec) for key, spec in SPECS.items()}

@@ -85,7 +85,7 @@ def all_copies_equal(tree):
     return all(len(set(copies(x))) == 1 and len(copies(x)) == 8 for x in jax.tree.leaves(tree))
 
 
-@pytest.mark.parametrize("name", rows(OPTIMIZERS, ["codes"]))
+@pytest.mark.parametrize("name", rows(OPTIMIZERS, []))
 def test_replicas_stay_equal_in_shard_map_and_in_pmap(name):
     tx, params, gradients = replicated(name)
 
