@@ -189,6 +189,7 @@ def test_branches_that_count_differently_each_go_on():
     assert sorted(counts) == [2, 4]
 
 
+@pytest.mark.full
 def test_an_ensemble_moves_with_a_count_for_each_member():
     members = jax.tree.map(lambda p: jnp.stack([p, 2 * p, -p]), PARAMS)
     theirs, ours = optax.rmsprop(falling, momentum=0.9), rmsprop(falling, momentum=0.9)

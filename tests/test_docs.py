@@ -47,7 +47,7 @@ def is_own(value, module):
     return callable(value) and (home == module or home.startswith(f"{module}.")) and not named.startswith("_")
 
 
-IN_EVERY_RUN = ("README.md", "checkpoints.md", "quickstart.md", "troubleshooting.md")  # the others take seconds each
+IN_EVERY_RUN = ("README.md", "quickstart.md", "troubleshooting.md")  # the others take seconds each
 QUICK_PAGES = [page for page in PAGES if page.name in IN_EVERY_RUN]
 
 

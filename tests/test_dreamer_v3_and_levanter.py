@@ -60,7 +60,7 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("rule", rows(RULES, ["dreamer_v3", "levanter"]))
+@pytest.mark.parametrize("rule", rows(RULES, ["dreamer_v3"]))
 def test_300_steps_of_any_size_agree_with_the_float64_reference_to_1e_10(rule):
     make, switches, rate = RULES[rule]
     rates = [rate(t) for t in range(STEPS)]

@@ -239,6 +239,7 @@ def test_restore_leaves_a_wrapper_s_counters_where_they_are_loaded():
     assert not checkpoint.restore(eager, alone).mini_step.committed
 
 
+@pytest.mark.full
 def test_centered_states_are_converted_shard_by_shard():
     """So that no process needs to hold an array whole."""
     _, params = sharded(AxisType.Auto)

@@ -182,6 +182,7 @@ def test_an_infinite_gradient_counts_as_a_large_one_and_a_nan_stays_in_its_eleme
     np.testing.assert_allclose(state.nu[[0, 1, 3]], 1.0, rtol=1e-4)
 
 
+@pytest.mark.full
 def test_bfloat16_parameters_keep_a_float32_average_that_moves_at_decay_0_999():
     grads = jnp.concatenate([jnp.ones(20000), jnp.zeros(20000)]).astype(jnp.bfloat16)
     tx = scale_by_rms(0.999)
