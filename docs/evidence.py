@@ -6,9 +6,11 @@ line under it says where its figures come from: the command, the day, the machin
 
 import argparse
 import datetime
+import importlib.metadata
 import json
 import pathlib
 import platform
+import re
 
 import page_tables
 
@@ -49,18 +51,33 @@ def source(result):
     return f"`{result['command']}`, {result['date']}, {result['machine']}; {versions}.\n"
 
 
-def write(name, command, versions, machine, columns, rows, **more):
-    """Write a file of results: each row has a cell for each column, and `more` is what the table does not show."""
+def read(name):
+    """Return what a file has; nothing if there is none."""
+    return results().get(name, {})
+
+
+def write(name, command, machine, columns, rows, *, versions=None, **more):
+    """Write a file of results: each row has a cell for each column, and `more` is what the table does not show.
+
+    `versions` has those of other packages than jax and optax.
+    """
+    known = {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in ("jax", "optax")}
     whole = {
         "command": command,
         "date": datetime.date.today().isoformat(),
-        "versions": {"python": platform.python_version()} | versions,
+        "versions": known | (versions or {}),
         "machine": machine,
         "columns": columns,
         "rows": rows,
     } | more
     FOLDER.mkdir(exist_ok=True)
-    (FOLDER / f"{name}.json").write_text(json.dumps(whole, indent=1) + "\n")
+    (FOLDER / f"{name}.json").write_text(in_lines(whole) + "\n")
+
+
+def in_lines(found):
+    """Return JSON that has each innermost list and dictionary in a line."""
+    text = json.dumps(found, indent=1)
+    return re.sub(r"[\[{][^\[\]{}]*[\]}]", lambda match: re.sub(r"\n\s*", " ", match[0]), text)
 
 
 if __name__ == "__main__":

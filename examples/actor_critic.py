@@ -5,7 +5,6 @@ as PyTorch does; `optax.rmsprop` adds it inside, where 1e-5 is a floor of 0.003 
 figures/actor_critic.png. With --record, picture and results go into docs.
 """
 
-import argparse
 import functools
 import time
 from typing import NamedTuple
@@ -14,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import recording
 from cartpole import report
 from cartpole.environment import Pole, reset, step
 from tqdm import tqdm
@@ -131,10 +131,10 @@ def run(tx, seed, chunks):
     carry, curve, below = (params, tx.init(params), reset(starting, ENVS), key), [], []
     for _ in range(chunks):
         carry, returns, episodes = train(carry, tx)
-        curve.append(float(returns / episodes) if episodes else None)
+        curve.append(float(f"{returns / episodes:.5g}") if episodes else None)
         nu = np.concatenate([np.ravel(x) for x in jax.tree.leaves(optax.tree.get(carry[1], "nu"))])
         below.append(np.mean(nu < 1e-5))
-    return curve, float(np.mean(below))
+    return curve, float(f"{np.mean(below):.5g}")
 
 
 def train_all(args):
@@ -148,25 +148,22 @@ def train_all(args):
             curve, share = run(OPTIMIZERS[name], seed, args.chunks)
             curves[name].append(curve)
             below[name].append(share)
-        found = report.results(ENVS * N_STEPS * CHUNK, curves, below)
-        report.write(found, args.record)
-    return found
+        report.write(ENVS * N_STEPS * CHUNK, curves, below, args.record)
+    return curves
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs")
-    parser.add_argument("--record", action="store_true", help="write what the docs show into docs")
+    parser = recording.parser(__doc__)
     parser.add_argument("--seeds", type=int, default=32)
     parser.add_argument("--chunks", type=int, default=30, help=f"of {CHUNK} updates, each of {ENVS * N_STEPS} steps")
     parser.add_argument("--limit", type=float, default=1200, help="start no seed after so many seconds")
     args = parser.parse_args()
     if args.quick:
         args.seeds, args.chunks = 1, 6
-    found = train_all(args)
-    for label, seeds, *returns in found["rows"]:
+    trained = train_all(args)
+    for label, seeds, *returns in report.rows(trained):
         print(f"{label}, {seeds} seeds: {', '.join(returns)}")
-    for name, curves in found["curves"].items():
+    for name, curves in trained.items():
         assert np.nanmax(np.array(curves, float)) > 2 * curves[0][0], f"{name} did not learn"
 
 

@@ -6,10 +6,8 @@ batch 64 to the other sizes without a sweep. Draws figures/batch_sizes.png. With
 the table of the page go into docs.
 """
 
-import argparse
 import functools
 import json
-import pathlib
 import platform
 import re
 
@@ -18,6 +16,7 @@ import jax
 import matplotlib
 import numpy as np
 import optax
+import recording
 from tqdm import tqdm
 
 from rmsprop_optax import rmsprop, scaling, sweep
@@ -25,7 +24,6 @@ from rmsprop_optax import rmsprop, scaling, sweep
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-DOCS = pathlib.Path(__file__).parent.parent / "docs"
 SIZES, BASE, DECAY, EPS = (1, 8, 64, 512), 64, 0.95, 1e-8
 HALF_LIFE = BASE * np.log(2) / -np.log(DECAY)  # in excerpts: with it, decay is 0.95 at batch 64
 WAYS = {"half-life": "half-life fixed", "decay": "decay fixed", "rule": "square-root rule from batch 64"}
@@ -110,22 +108,15 @@ def draw(results, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs")
-    parser.add_argument("--record", action="store_true", help="write what the docs show into docs")
-    args = parser.parse_args()
+    args = recording.parser(__doc__).parse_args()
     excerpts, octaves, sizes = (512, [0, 1], (BASE,)) if args.quick else (8192, [-2, -1, 0, 1, 2], SIZES)
     versions = {"jax": jax.__version__, "optax": optax.__version__, "python": platform.python_version()}
     results = {"versions": versions, "excerpts": excerpts, "results": study(excerpts, octaves, sizes)}
     results = json.loads(json.dumps(results))
 
-    folder = DOCS / "figures" if args.record else pathlib.Path("figures")
-    folder.mkdir(exist_ok=True)
-    draw(results, folder / "batch_sizes.png")
+    draw(results, recording.figures(args.record) / "batch_sizes.png")
     if args.record:
-        (DOCS / "batch_sizes.json").write_text(json.dumps(results, indent=1) + "\n")
-        page = DOCS / "batch_sizes.md"
-        page.write_text(with_table(page.read_text(), results))
+        recording.write_page("batch_sizes", results, with_table)
     for size in results["results"]["half-life"]:
         print(f"batch {size}: " + ", ".join(f"{way} {mean(results['results'][way][size]['final'])}" for way in WAYS))
 

@@ -8,24 +8,18 @@ With --record it compares four optimizers instead: each at the learning rate tha
 the training loss, and then over five other seeds. That takes ten minutes.
 """
 
-import argparse
-import datetime
 import functools
-import json
-import os
-import pathlib
-import platform
 import pydoc_data.topics
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import recording
 from tqdm import tqdm
 
 from rmsprop_optax import rmsprop, sweep
 
-DOCS = pathlib.Path(__file__).parent.parent / "docs"
 STEPS, LEARNING_RATE, DECAY, TARGET = 600, 0.01, 0.95, 2.5
 OPTIMIZERS = {  # and the powers of two between which each learning rate is searched
     "SGD": (optax.sgd, (-0.5, 1.5)),
@@ -125,41 +119,19 @@ def compare(name, steps, held_out):
     return {"rate": rate, "held_out": run.held_out[0].tolist(), "steps": reached, "final": final}
 
 
-def row(name, run):
-    """Return the means and standard deviations over the seeds."""
-    cells = [f"{np.mean(run[key]):.3f} ± {np.std(run[key], ddof=1):.3f}" for key in ("held_out", "final")]
-    steps, seeds = run["steps"], len(REPORTED)
-    reached = (
-        f"{np.mean(steps):.0f} ± {np.std(steps, ddof=1):.0f}"
-        if len(steps) == seeds
-        else f"{len(steps)} of {seeds} seeds"
-    )
-    return [name, f"{run['rate']:g}", cells[0], reached, cells[1]]
-
-
 def record(runs):
     """Print the table and write it where the docs find it."""
-    rows = [row(name, run) for name, run in runs.items()]
+    rows = []
+    for name, run in runs.items():
+        held_out, final = (recording.spread(run[key], digits=3) for key in ("held_out", "final"))
+        rows.append([name, f"{run['rate']:g}", held_out, recording.reached(run["steps"], len(REPORTED)), final])
     for cells in (COLUMNS, *rows):
         print("".join(f"{cell:<20}" for cell in cells))
-    found = {
-        "command": "python examples/char_rnn.py --record",
-        "date": datetime.date.today().isoformat(),
-        "versions": {"python": platform.python_version(), "jax": jax.__version__, "optax": optax.__version__},
-        "machine": f"{os.cpu_count()} CPU cores",
-        "columns": COLUMNS,
-        "rows": rows,
-        "runs": runs,
-    }
-    (DOCS / "evidence").mkdir(exist_ok=True)
-    (DOCS / "evidence" / "char_rnn.json").write_text(json.dumps(found, indent=1) + "\n")
+    recording.write("char_rnn", COLUMNS, rows, runs=runs)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs")
-    parser.add_argument("--record", action="store_true", help="write what the docs show into docs")
-    args = parser.parse_args()
+    args = recording.parser(__doc__).parse_args()
 
     held_out = excerpts(HELD_OUT, 1, batch=200)[0]
     if args.record:

@@ -5,19 +5,13 @@ through an ill-conditioned valley. Runs in under a minute on two cores. With --r
 docs.
 """
 
-import argparse
-import datetime
-import json
-import os
-import pathlib
-import platform
-
 import flax
 import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
 import optax
+import recording
 from flax import nnx
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -28,7 +22,6 @@ from rmsprop_optax import plots, rmsprop
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-DOCS = pathlib.Path(__file__).parent.parent / "docs"
 SEEDS, LAST = 5, 20
 RATES = {
     "SGD": 0.71,
@@ -101,11 +94,6 @@ def train(name, data, steps):
     return np.stack(losses, 1), np.stack(accuracies, 1)
 
 
-def spread(values, scale=1, digits=1):
-    """Return the mean and the standard deviation over the seeds."""
-    return f"{scale * np.mean(values):.{digits}f} ± {scale * np.std(values, ddof=1):.{digits}f}"
-
-
 def table(curves):
     """Return the columns, a row for each optimizer, and the numbers of each seed: means of the last steps."""
     columns = ["optimizer", "learning rate", "test accuracy", "steps to 95 %", "final loss"]
@@ -113,8 +101,8 @@ def table(curves):
     for name, (losses, accuracies) in curves.items():
         accuracy, loss = accuracies[:, -LAST:].mean(1), losses[:, -LAST:].mean(1)
         steps = [int(np.argmax(a >= 0.95)) + 1 for a in accuracies if (a >= 0.95).any()]
-        reached = spread(steps, digits=0) if len(steps) == SEEDS else f"{len(steps)} of {SEEDS} seeds"
-        rows.append([name, f"{RATES[name]:g}", f"{spread(accuracy, 100)} %", reached, spread(loss, digits=4)])
+        cells = [f"{recording.spread(accuracy, 100)} %", recording.reached(steps, SEEDS)]
+        rows.append([name, f"{RATES[name]:g}", *cells, recording.spread(loss, digits=4)])
         seeds[name] = {"accuracy": accuracy.tolist(), "steps": steps, "loss": loss.tolist()}
     return columns, rows, seeds
 
@@ -163,25 +151,8 @@ def draw_paths():
     return figure
 
 
-def record(name, columns, rows, **more):
-    """Write results where the docs find them."""
-    found = {
-        "command": f"python examples/{name}.py --record",
-        "date": datetime.date.today().isoformat(),
-        "versions": {"python": platform.python_version()} | {m.__name__: m.__version__ for m in (jax, optax, flax)},
-        "machine": f"{os.cpu_count()} CPU cores",
-        "columns": columns,
-        "rows": rows,
-    }
-    (DOCS / "evidence").mkdir(exist_ok=True)
-    (DOCS / "evidence" / f"{name}.json").write_text(json.dumps(found | more, indent=1) + "\n")
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs")
-    parser.add_argument("--record", action="store_true", help="write what the docs show into docs")
-    args = parser.parse_args()
+    args = recording.parser(__doc__).parse_args()
 
     data, steps = load(), 20 if args.quick else 450
     names = ["RMSprop"] if args.quick else OPTIMIZERS
@@ -190,13 +161,10 @@ def main():
     for cells in (columns, *rows):
         print("{:<19}{:<15}{:<16}{:<15}{}".format(*cells))
 
-    folder = DOCS / "figures" if args.record else pathlib.Path("figures")
-    folder.mkdir(exist_ok=True)
-    for name, figure in (("digits", draw_curves(curves)), ("paths", draw_paths())):
-        figure.savefig(folder / f"{name}.png", dpi=150)
-        print(f"wrote {folder / name}.png")
+    recording.draw(draw_curves(curves), "digits", args.record)
+    recording.draw(draw_paths(), "paths", args.record)
     if args.record:
-        record("digits", columns, rows, seeds=seeds)
+        recording.write("digits", columns, rows, versions={"flax": flax.__version__}, seeds=seeds)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ Trains it in float32 and in three cheaper ways on the text of Python's manual, p
 draws both in figures/. Under a minute on two cores. With --record, the picture goes into docs.
 """
 
-import argparse
-import pathlib
 from pydoc_data.topics import topics
 
 import jax
@@ -13,6 +11,7 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 import optax
+import recording
 from tqdm import tqdm
 
 from rmsprop_optax import rmsprop
@@ -21,7 +20,6 @@ from rmsprop_optax.compression import RmsByte, compressed, with_master_weights
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-DOCS = pathlib.Path(__file__).parent.parent / "docs"
 RATE, DECAY, WIDTH, ROWS, LENGTH = 2e-3, 0.95, 96, 16, 24
 BYTE = compressed(rmsprop(RATE, DECAY), nu=RmsByte())
 RUNS = {  # the transformation, the dtype of parameters and gradients, the color and the line
@@ -123,10 +121,7 @@ def draw(curves, sizes):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs")
-    parser.add_argument("--record", action="store_true", help="write what the docs show into docs")
-    args = parser.parse_args()
+    args = recording.parser(__doc__).parse_args()
 
     text, characters = read()
     curves, sizes = {}, {}
@@ -139,10 +134,7 @@ def main():
         cells = "".join(f"{x:>{w}g}" for x, w in zip([*parts, sum(parts)], (12, 12, 6, 10), strict=True))
         print(f"{name:<26} {curves[name][-50:].mean():>7.4f}{cells}")
 
-    folder = DOCS / "figures" if args.record else pathlib.Path("figures")
-    folder.mkdir(exist_ok=True)
-    draw(curves, sizes).savefig(folder / "low_memory.png", dpi=150)
-    print(f"wrote {folder / 'low_memory.png'}")
+    recording.draw(draw(curves, sizes), "low_memory", args.record)
 
 
 if __name__ == "__main__":

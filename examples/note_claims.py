@@ -5,23 +5,20 @@ other seeds. Results and pictures go into figures/, with --record into docs, whe
 brought up to date. The whole took 11 minutes of processor time on two cores.
 """
 
-import argparse
 import functools
 import json
-import pathlib
 import platform
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import recording
 from the_note import report, tasks
 from the_note.tasks import OPTIMIZERS
 from tqdm import tqdm
 
 from rmsprop_optax import diagnostics, rmsprop, sweep
-
-DOCS = pathlib.Path(__file__).parent.parent / "docs"
 
 
 def tune(task, make_tx, octaves, spacing, seeds):
@@ -229,21 +226,18 @@ def measure(quick, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs")
-    parser.add_argument("--record", action="store_true", help="write what the docs show into docs")
+    parser = recording.parser(__doc__)
     parser.add_argument(
         "--redraw", action="store_true", help="measure nothing; draw from the_note.json of an earlier run"
     )
     args = parser.parse_args()
-    figures = DOCS / "figures" if args.record else pathlib.Path("figures")
-    figures.mkdir(exist_ok=True)
-    path = (DOCS if args.record else figures) / "the_note.json"
+    figures = recording.figures(args.record)
+    path = (recording.DOCS if args.record else figures) / "the_note.json"
     if not args.redraw:
         measure(args.quick, path)
     report.draw(path, figures)
     if args.record:
-        page = DOCS / "the_note.md"
+        page = recording.DOCS / "the_note.md"
         page.write_text(report.with_tables(page.read_text(), json.loads(path.read_text())))
 
 

@@ -6,16 +6,15 @@ both paths, and what becomes of a run that moves its weights alone. Where Keras 
 moves, too. Runs in seconds on two cores. With --record, the picture goes into docs.
 """
 
-import argparse
 import copy
 import os
-import pathlib
 
 import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
 import optax
+import recording
 from flax import nnx
 from sklearn.datasets import load_digits
 from tqdm import tqdm
@@ -25,7 +24,6 @@ from rmsprop_optax import checkpoint, dialects
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-DOCS = pathlib.Path(__file__).parent.parent / "docs"
 NUMBERS = {"alpha": 0.9, "eps": 1e-3, "momentum": 0.9, "weight_decay": 1e-3, "centered": True}
 KERAS_NUMBERS = {
     "rho": 0.9,
@@ -173,9 +171,7 @@ def draw(runs, images, labels, half):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs")
-    parser.add_argument("--record", action="store_true", help="write what the docs show into docs")
+    parser = recording.parser(__doc__)
     args = parser.parse_args()
     steps = 12 if args.quick else 120
 
@@ -203,10 +199,7 @@ def main():
         for name, ours in moved.items():
             furthest = distances(ours, path[half - 1 :]).max()
             print(f"from {framework}, {name}: {furthest:.0e} from the path that never moved")
-    folder = DOCS / "figures" if args.record else pathlib.Path("figures")
-    folder.mkdir(exist_ok=True)
-    draw(runs, images, labels, half).savefig(folder / "port_from_torch.png", dpi=150)
-    print(f"wrote {folder / 'port_from_torch.png'}")
+    recording.draw(draw(runs, images, labels, half), "port_from_torch", args.record)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,7 @@ at a sixteenth of the suggested rate is compared with the largest stable rate of
 With --record, the picture, the results and the table of the page go into docs. A minute on two cores.
 """
 
-import argparse
 import functools
-import json
-import pathlib
 import platform
 import re
 
@@ -17,6 +14,7 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 import optax
+import recording
 from sklearn.datasets import load_digits
 from tqdm import tqdm
 
@@ -25,7 +23,6 @@ from rmsprop_optax import diagnostics, rmsprop, sweep
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-DOCS = pathlib.Path(__file__).parent.parent / "docs"
 DECAY, COLOR, DRAWN = 0.99, "#D55E00", (0.0003, 0.001, 0.003)
 IMAGES, LABELS = load_digits(return_X_y=True)
 IMAGES, LABELS = jnp.asarray(IMAGES[:1000] / 16, jnp.float32), jnp.asarray(LABELS[:1000])
@@ -125,10 +122,7 @@ def with_table(page, results):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs")
-    parser.add_argument("--record", action="store_true", help="write what the docs show into docs")
-    args = parser.parse_args()
+    args = recording.parser(__doc__).parse_args()
     steps, rates = (20, [0.01, 0.1]) if args.quick else (400, 2.0 ** np.arange(-14, 2, 0.5))
 
     every = 10 if args.quick else 20
@@ -138,13 +132,9 @@ def main():
     versions = {"jax": jax.__version__, "optax": optax.__version__, "python": platform.python_version()}
     results = {"versions": versions, "runs": {str(rate): run for rate, run in runs.items()}, "edges": edges}
 
-    folder = DOCS / "figures" if args.record else pathlib.Path("figures")
-    folder.mkdir(exist_ok=True)
-    draw(runs, folder / "sharpness.png")
+    draw(runs, recording.figures(args.record) / "sharpness.png")
     if args.record:
-        (DOCS / "sharpness.json").write_text(json.dumps(results, indent=1) + "\n")
-        page = DOCS / "sharpness.md"
-        page.write_text(with_table(page.read_text(), results))
+        recording.write_page("sharpness", results, with_table)
     for task, found in edges.items():
         print(f"{task}: predicted {found['predicted']:.2g}, found {found['edge']:.2g}")
     for rate, (_, sharpness, _) in runs.items():

@@ -5,14 +5,14 @@ that are neither for training nor for testing; prints what it suggests and draws
 cores. With --record, picture and results go into docs.
 """
 
-import argparse
 import functools
-import pathlib
 
+import flax
 import matplotlib
 import numpy as np
 import optax
-from digits import Classifier, load, record
+import recording
+from digits import Classifier, load
 from flax import nnx
 
 from rmsprop_optax import plots, rmsprop, sweep
@@ -20,7 +20,6 @@ from rmsprop_optax import plots, rmsprop, sweep
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-DOCS = pathlib.Path(__file__).parent.parent / "docs"
 OPTIMIZERS = {  # and the powers of two between which the learning rate is searched
     "SGD": (optax.sgd, (-5, 3)),
     "SGD with momentum": (functools.partial(optax.sgd, momentum=0.9), (-7, 1)),
@@ -42,10 +41,7 @@ def loss_fn(params, batch):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs")
-    parser.add_argument("--record", action="store_true", help="write what the docs show into docs")
-    args = parser.parse_args()
+    args = recording.parser(__doc__).parse_args()
     steps, spacing = (20, 2) if args.quick else (450, 0.5)
 
     images, _, labels, _ = load()
@@ -65,12 +61,10 @@ def main():
     figure, ax = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
     plots.sweep({name: sweeps[name] for name in SHOWN}, colors=SHOWN, ax=ax)
     ax.set_title(f"Digits: held-out loss after {steps} steps, {len(SEEDS)} seeds", fontsize=11)
-    folder = DOCS / "figures" if args.record else pathlib.Path("figures")
-    folder.mkdir(exist_ok=True)
-    figure.savefig(folder / "sweep.png", dpi=150)
-    print(f"wrote {folder / 'sweep.png'}")
+    recording.draw(figure, "sweep", args.record)
     if args.record:
-        record("sweep", ["optimizer", "suggested rate", "lowest held-out loss", "largest stable rate"], rows)
+        columns = ["optimizer", "suggested rate", "lowest held-out loss", "largest stable rate"]
+        recording.write("sweep", columns, rows, versions={"flax": flax.__version__})
 
 
 if __name__ == "__main__":

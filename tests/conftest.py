@@ -5,6 +5,7 @@ import os
 import pathlib
 import platform
 import shutil
+import sys
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -20,10 +21,21 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # set here, it is that of the
 
 import hypothesis
 import jax
+import pytest
 
 hypothesis.settings.register_profile("same", derandomize=True, max_examples=40, deadline=None)
 hypothesis.settings.register_profile("search", max_examples=1000, deadline=None)
 hypothesis.settings.load_profile("same")
+
+
+@pytest.fixture
+def benchmark_modules(monkeypatch):
+    """Let a test import the benchmarks, under names that other tests may need."""
+    folder = pathlib.Path(__file__).parent / "benchmarks"
+    monkeypatch.syspath_prepend(folder)
+    yield
+    for path in folder.glob("*.py"):
+        sys.modules.pop(path.stem, None)
 
 
 def pytest_configure(config):

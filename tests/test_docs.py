@@ -9,6 +9,7 @@ import sys
 import tomllib
 
 import pytest
+import recording
 from kit.memory import pinned_host
 from kit.rows import rows
 
@@ -17,10 +18,7 @@ import rmsprop_optax
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = {path.name: path for path in sorted((ROOT / "examples").glob("*.py"))}
-OPTIONS = {
-    "quick": 'action="store_true", help="a few seconds, to see that it runs"',
-    "record": 'action="store_true", help="write what the docs show into docs"',
-}
+OPTIONS = {"quick": "a few seconds, to see that it runs", "record": "write what the docs show into docs"}
 SPLIT = "train_test_split(images.astype(np.float32) / 16, labels, test_size=0.2, random_state=0, stratify=labels)"
 NEEDS = {
     "checkpoints.md": ["orbax.checkpoint", "safetensors"],
@@ -83,10 +81,18 @@ def test_an_example_runs(example, tmp_path):
 def test_the_options_of_an_example_are_called_as_in_the_others(example):
     text = EXAMPLES[example].read_text()
     assert re.findall(r'add_argument\("--(?:out|output)"', text) == []
+    own = re.findall(r'add_argument\("--quick", (.*)\)$', text, re.MULTILINE)
+    assert set(own) <= {f'action="store_true", help="{OPTIONS["quick"]}"'}
+    assert "add_argument" not in text or own or "recording.parser(__doc__)" in text
+    assert '"docs"' not in text  # recording knows where they are
+    assert '"--record"' not in text
+
+
+def test_the_options_that_examples_share_are_switches():
+    parser = recording.parser("What an example does.")
+    assert vars(parser.parse_args(["--quick"])) == {"quick": True, "record": False}
     for option, said in OPTIONS.items():
-        assert set(re.findall(rf'add_argument\("--{option}", (.*)\)$', text, re.MULTILINE)) <= {said}
-    assert ("add_argument" in text) == ('add_argument("--quick"' in text)
-    assert '"docs"' not in text or 'add_argument("--record"' in text
+        assert re.search(rf"--{option} +{said}", parser.format_help())
 
 
 @pytest.mark.parametrize("example", ["digits.py", "equinox_mlp.py", "flax_linen.py"])

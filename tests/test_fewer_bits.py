@@ -1,27 +1,19 @@
 """The codes of less than a byte that docs/memory.md compares: they are of as few bits as it says."""
 
-import pathlib
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-BENCHMARKS = pathlib.Path(__file__).parent / "benchmarks"
 NAMES = ("4 bits, mean", "4 bits, largest", "4 bits, largest, evenly", "3 bits, mean", "2 bits, mean")
 NU = jnp.asarray(np.random.default_rng(0).lognormal(sigma=6, size=(48, 20)), jnp.float32).at[3].set(0).at[:, 2].set(0)
 
 
-@pytest.fixture(scope="module")
-def fewer_bits():
-    sys.path.insert(0, str(BENCHMARKS))
+@pytest.fixture
+def fewer_bits(benchmark_modules):
     import fewer_bits
 
-    yield fewer_bits
-    sys.path.remove(str(BENCHMARKS))
-    for path in BENCHMARKS.glob("*.py"):
-        sys.modules.pop(path.stem, None)
+    return fewer_bits
 
 
 @pytest.mark.parametrize("name", NAMES)

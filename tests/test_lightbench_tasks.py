@@ -3,7 +3,6 @@
 import json
 import math
 import pathlib
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +10,6 @@ import numpy as np
 import pytest
 
 BENCHMARKS = pathlib.Path(__file__).parent / "benchmarks"
-
-
-@pytest.fixture
-def benchmark_modules(monkeypatch):
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    yield
-    for path in BENCHMARKS.glob("*.py"):
-        sys.modules.pop(path.stem, None)
 
 
 WAVES = np.sin(np.linspace(0, 2 * np.pi, 256) + 0.11)

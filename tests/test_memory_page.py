@@ -4,7 +4,6 @@ import json
 import math
 import pathlib
 import re
-import sys
 
 import pytest
 
@@ -13,14 +12,6 @@ from rmsprop_optax import compression
 ROOT = pathlib.Path(__file__).parent.parent
 BENCHMARKS = ROOT / "tests" / "benchmarks"
 EVIDENCE = ROOT / "docs" / "evidence"
-
-
-@pytest.fixture
-def benchmark_modules(monkeypatch):
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    yield
-    for path in BENCHMARKS.glob("*.py"):
-        sys.modules.pop(path.stem, None)
 
 
 @pytest.mark.parametrize("part", ["bytes", "streams", "fewer_bits", "training", "time"])
@@ -180,7 +171,7 @@ def test_the_larger_transformer_s_bytes_are_those_of_its_arrays_now(benchmark_mo
     model = {key: found["model"][key] for key in larger.MODEL}
     task = tasks.transformer(**model, text=lambda: "any text of some words " * 100)
     for name in larger.NAMES:
-        make, low = larger.optimizer(name)
+        make, low = training.optimizers()[name]
         start, _, _ = training.pieces(task, make(1e-3), low)
         arrays = [x for x in jax.tree.leaves(jax.eval_shape(start, jnp.int32(0))) if x.ndim]
         count = sum(x.size * x.dtype.itemsize for x in arrays)
@@ -191,10 +182,12 @@ def test_the_larger_transformer_s_bytes_are_those_of_its_arrays_now(benchmark_mo
 @pytest.mark.parametrize("task", ["digits", "manual"])
 def test_a_code_is_trained_at_the_rates_it_is_given(task, benchmark_modules, monkeypatch):
     import rates
+    import training
 
-    chosen = {name: rates.optimizers()[name] for name in ("float32", "byte, bfloat16 weights + 8")}
-    monkeypatch.setattr(rates, "optimizers", lambda: chosen)
-    found = rates.run(task, rates.SETTINGS[task] | rates.QUICK, {}, lambda found: None)
+    chosen = {name: training.optimizers()[name] for name in ("float32", "byte, bfloat16 weights + 8")}
+    monkeypatch.setattr(training, "optimizers", lambda: chosen)
+    found = {}
+    rates.run(task, rates.SETTINGS[task] | rates.QUICK, found, lambda: None)
     for parts in found.values():
         for row in parts.values():
             losses = [loss for _, loss in row["choice"]]

@@ -1,21 +1,12 @@
 """From the curves of actor_critic.py to its results, its table and its figure."""
 
-import datetime
-import json
-import pathlib
-import platform
-import re
-
-import jax
 import matplotlib
 import numpy as np
-import optax
+import recording
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-DOCS = pathlib.Path(__file__).parent.parent.parent / "docs"
-FILE = pathlib.Path("evidence", "actor_critic.json")
 NAMES = {"recipe": "the recipe", "optax": "the same numbers in optax.rmsprop", "adam": "Adam"}
 STYLES = {"recipe": ("-", "#D55E00"), "optax": ("--", "black"), "adam": (":", "#009E73")}
 
@@ -42,41 +33,23 @@ def rows(curves):
             for label, values in described.items()]  # fmt: skip
 
 
-def results(frames, curves, below):
-    """Return what docs/evidence.py makes a table of, and the numbers that it came from."""
-    chunks = len(curves["recipe"][0])
-    return {
-        "command": "python examples/actor_critic.py --record",
-        "date": datetime.date.today().isoformat(),
-        "versions": {"python": platform.python_version(), "jax": jax.__version__, "optax": optax.__version__},
-        "machine": "one CPU core",
-        "columns": ["to step", "seeds", *(f"{frames * chunks * part // 6:,}" for part in range(1, 7))],
-        "rows": rows(curves),
-        "frames": frames,
-        "below": below,
-        "curves": curves,
-    }
+def write(frames, curves, below, record):
+    """Draw the figure, and with `record` write the results, too."""
+    draw(frames, curves, recording.figures(record) / "actor_critic.png")
+    if record:
+        chunks = len(curves["recipe"][0])
+        columns = ["to step", "seeds", *(f"{frames * chunks * part // 6:,}" for part in range(1, 7))]
+        more = {"frames": frames, "below": below, "curves": curves}
+        recording.write("actor_critic", columns, rows(curves), machine="one CPU core", **more)
 
 
-def write(found, record):
-    """Draw the figure, or with `record` write it and the results, a list a line, into docs."""
-    folder = DOCS / "figures" if record else pathlib.Path("figures")
-    folder.mkdir(exist_ok=True)
-    draw(found, folder / "actor_critic.png")
-    if not record:
-        return
-    text = json.dumps(json.loads(json.dumps(found), parse_float=lambda x: float(f"{float(x):.5g}")), indent=1)
-    text = re.sub(r"\[[^\[\]{}]*\]", lambda match: re.sub(r"\s+", " ", match[0]), text)
-    (DOCS / FILE).write_text(text + "\n")
-
-
-def draw(found, path):
+def draw(frames, curves, path):
     figure, ax = plt.subplots(figsize=(7, 3.8), layout="constrained")
-    for name, seeds in found["curves"].items():
-        curves, (line, color) = np.array(seeds, float), STYLES[name]
-        steps = found["frames"] * (np.arange(curves.shape[1]) + 0.5)
-        mean = np.nanmean(curves, axis=0)
-        error = np.nanstd(curves, axis=0, ddof=min(1, len(curves) - 1)) / np.sqrt(len(curves))
+    for name, seeds in curves.items():
+        runs, (line, color) = np.array(seeds, float), STYLES[name]
+        steps = frames * (np.arange(runs.shape[1]) + 0.5)
+        mean = np.nanmean(runs, axis=0)
+        error = np.nanstd(runs, axis=0, ddof=min(1, len(runs) - 1)) / np.sqrt(len(runs))
         ax.fill_between(steps, mean - error, mean + error, color=color, alpha=0.2, linewidth=0)
         ax.plot(steps, mean, color=color, linestyle=line, label=NAMES[name])
     ax.fill_between([], [], color="0.8", label="one standard error")

@@ -6,6 +6,7 @@ import re
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
+import recording
 from the_note import tasks
 
 from rmsprop_optax import diagnostics, plots, rmsprop, sweep
@@ -20,10 +21,8 @@ TITLES = {"bowl": "Bowl", "digits": "Digits", "text": "Text"}
 
 
 def write(results, path):
-    """Write the results, a list a line."""
-    text = json.dumps(plain(results), indent=1)
-    flat = re.sub(r"\[[^\[\]{}]*\]", lambda match: re.sub(r"\s+", " ", match[0]), text)
-    path.write_text(flat + "\n")
+    """Write the results."""
+    path.write_text(recording.evidence.in_lines(plain(results)) + "\n")
 
 
 def plain(x):

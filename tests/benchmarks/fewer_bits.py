@@ -15,11 +15,10 @@ dither leaves `nu` right on average. Vectors and scalars are in the byte.
 
 Then the digits' perceptron is trained with each code and, from the same starts on the same batches, in float32.
 
-Writes results/fewer_bits.json after each code and goes on where it was stopped; the table is printed in Markdown.
+Writes results/fewer_bits.json after each code and goes on where it was stopped; the tables are printed in Markdown.
 """
 
 import argparse
-import itertools
 import json
 import math
 import pathlib
@@ -33,7 +32,6 @@ import tasks
 import training
 from codes import Code, ours
 
-from rmsprop_optax import rmsprop
 from rmsprop_optax.compression import RmsByte
 from rmsprop_optax.compression.codecs import dither
 
@@ -161,7 +159,7 @@ def stored(task, name):
 
 
 def run(steps, found):
-    """Measure what is not yet found, and yield after each code."""
+    """Measure the codes that are not yet found, and yield after each."""
     for name, task, count in zip(("digits", "manual"), (tasks.cnn(), tasks.transformer()), steps, strict=True):
         rows = found.get(name, {})
         for code in CODES:
@@ -170,35 +168,26 @@ def run(steps, found):
                 rows[code] = {decay: figures[code] for decay, figures in measured.items()}
                 rows[code]["bytes"] = stored(task, code)
                 found[name] = {each: rows[each] for each in CODES if each in rows}
-                yield found
-
-
-def trained(seeds, found):
-    """Train the digits' perceptron with what is not yet found, paired with float32, and yield after each code."""
-    rows = found.setdefault("training", {})
-    task, left = tasks.mlp(), [code for code in CODES if code not in rows]
-    if not left:
-        return
-    base = training.train(task, rmsprop(1e-3, training.DECAY), False, 1000, seeds, "float32")
-    spread = base.std(1, ddof=1)
-    for code in left:
-        tx = training.coded(CODES[code])(1e-3)
-        difference = (training.train(task, tx, False, 1000, seeds, code) - base) / spread[:, None]
-        errors = difference.std(1, ddof=1) / len(seeds) ** 0.5
-        parts = zip(("train", "held out"), difference.mean(1), errors, strict=True)
-        rows[code] = {part: {"mean": mean, "se": error} for part, mean, error in parts} | {"seeds": len(seeds)}
-        yield found
+                yield
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few steps, to see that it runs; writes nothing")
     quick = parser.parse_args().quick
-    found = {} if quick or not RESULTS.exists() else json.loads(RESULTS.read_text())
-    parts = run((100, 50) if quick else (2500, 800), found), trained(range(2 if quick else 128), found)
-    for _ in itertools.chain(*parts):
+    found = {"streams": {}} if quick or not RESULTS.exists() else json.loads(RESULTS.read_text())
+
+    def save():
         if not quick:
             RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+
+    for _ in run((100, 50) if quick else (2500, 800), found["streams"]):
+        save()
+    if "training" not in found:
+        codes = {name: (training.coded(code), False) for name, code in CODES.items()}
+        steps, seeds = (20, 2) if quick else (1000, 128)
+        found["training"] = {"digits": training.compare(tasks.mlp(), 1e-3, steps, range(seeds), codes)}
+        save()
     print("\n\n".join(tables.fewer_bits(found)))
 
 

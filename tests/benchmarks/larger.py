@@ -5,7 +5,7 @@
 It reads what CPython ships: the manual and the sources of the standard library. The learning rate is that at which
 float32 has the lowest held-out loss in a quarter of the steps, from another seed. Then three seeds, each with the same
 start and the same batches for all three optimizers. Each run is saved in docs/evidence/larger_transformer.json when it
-ends; runs that the file has are not run again, so remove the file to begin anew. An hour on one CPU core.
+ends; runs that the file has are not run again, so remove the file to begin again. An hour on one CPU core.
 """
 
 import argparse
@@ -19,8 +19,6 @@ import tasks
 import training
 from tqdm import tqdm
 
-from rmsprop_optax import rmsprop
-
 NAME = "larger_transformer"
 MODEL = {"size": 1024, "width": 128, "layers": 3, "length": 64, "rows": 8}
 STEPS, SEEDS, OTHER_SEED = 2500, (0, 1, 2), 100
@@ -30,14 +28,9 @@ COLUMNS = ["optimizer", "bytes a parameter, parameters + state"]
 COLUMNS += [f"{part}{what}" for what in ("", ", minus float32's") for part in ("train loss", "held-out loss")]
 
 
-def optimizer(name):
-    """Return a function from the learning rate, and whether parameters are bfloat16."""
-    return (lambda rate: rmsprop(rate, training.DECAY), False) if name == "float32" else training.optimizers()[name]
-
-
 def functions(task, name, rate, steps):
     """Return a run's start, steps and final losses, compiled; the rate rises for a twentieth, then falls to 0."""
-    make, low = optimizer(name)
+    make, low = training.optimizers()[name]
     schedule = optax.warmup_cosine_decay_schedule(0.0, rate, steps // 20, steps)
     start, step, final = training.pieces(task, make(schedule), low)
     some = jax.jit(lambda carry, keys: jax.lax.scan(step, carry, keys)[0], donate_argnums=0)

@@ -4,8 +4,8 @@ A sweep trains all rates and seeds of a task in one program; a run ends when it 
 final score in the mean over seeds, and solves the task if most seeds win with it. If it does not, longer sweeps follow.
 As in LightBench, what is harder than a failed task of the same family counts as failed without being tried.
 
-Writes the tables of docs/evidence.md to docs/evidence. What was trained is stored as it goes, so that a run that was
-stopped can go on.
+Writes the tables of docs/evidence.md to docs/evidence. What was trained is stored in .cache as it goes, so that a run
+that was stopped can go on.
 """
 
 import argparse
@@ -13,9 +13,8 @@ import functools
 import itertools
 import json
 import pathlib
-import sys
-import time
 
+import evidence_file
 import jax
 import jax.numpy as jnp
 import lightbench_report as report
@@ -26,7 +25,6 @@ from tqdm import tqdm
 
 from rmsprop_optax import diagnostics, rmsprop, sweep
 
-FOLDER = pathlib.Path(__file__).parents[2] / "docs" / "evidence"
 RAW = pathlib.Path(__file__).parents[2] / ".cache" / "lightbench.json"
 RATES, SEEDS, BUDGETS = 2.0 ** np.arange(-15, 6), 3, (4096, 25600)
 MEMBERS = {
@@ -212,36 +210,31 @@ def go_on(name, member, rows):
     return rows
 
 
-def train_all(raw, members, minutes):
-    """Train what is missing in the file of raw results, for about so many minutes."""
-    raw.parent.mkdir(exist_ok=True)
-    done, began = json.loads(raw.read_text()) if raw.exists() else {}, time.monotonic()
-    for member, name in tqdm(list(itertools.product(members, TASKS)), unit="families", smoothing=0):
-        if time.monotonic() - began > 60 * minutes:
-            sys.exit("not all is trained: run again to go on")
+def train_all():
+    """Train what is missing in the file of raw results."""
+    RAW.parent.mkdir(exist_ok=True)
+    done = json.loads(RAW.read_text()) if RAW.exists() else {}
+    for member, name in tqdm(list(itertools.product(MEMBERS, TASKS)), unit="families", smoothing=0):
         rows = done.setdefault(name, {}).setdefault(member, {})
         before = json.dumps(rows)
         if json.dumps(go_on(name, member, rows)) != before:
-            raw.write_text(json.dumps(done, indent=1) + "\n")
+            RAW.write_text(json.dumps(done, indent=1) + "\n")
     return done
 
 
+def write(name, table, **more):
+    columns, rows = table
+    evidence_file.write(name, "python tests/benchmarks/lightbench.py", "one core of two", columns, rows, **more)
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=pathlib.Path, default=FOLDER, help="the folder of docs/evidence.md's results")
-    parser.add_argument("--raw", type=pathlib.Path, default=RAW, help="where what was trained is stored")
-    parser.add_argument("--members", nargs="+", choices=MEMBERS, default=list(MEMBERS))
-    parser.add_argument("--no-tables", action="store_true", help="only train")
-    parser.add_argument("--minutes", type=float, default=np.inf, help="train for so many; run again to go on")
-    args = parser.parse_args()
-    done = train_all(args.raw, args.members, args.minutes)
-    if args.no_tables:
-        return
-    members, family = list(args.members), [member for member in args.members if member != "AdamW"]
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    done, members = train_all(), list(MEMBERS)
+    family = [member for member in members if member != "AdamW"]
     why = {name: diagnose(name, done[name], family) for name in tqdm(TASKS, unit="diagnoses")}
-    report.write(args.out, "lightbench", *report.of_members(done, members, family), trained=done, why=why)
-    report.write(args.out, "lightbench_families", *report.of_families(done, members))
-    report.write(args.out, "lightbench_failures", *report.of_failures(done, why))
+    write("lightbench", report.of_members(done, members, family), trained=done, why=why)
+    write("lightbench_families", report.of_families(done, members))
+    write("lightbench_failures", report.of_failures(done, why))
 
 
 if __name__ == "__main__":

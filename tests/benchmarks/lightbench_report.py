@@ -1,10 +1,5 @@
 """What LightBench's tasks show: tables for docs/evidence.md, and why RMSprop fails where none of its members wins."""
 
-import datetime
-import importlib.metadata
-import json
-import platform
-
 from lightbench_reasons import REASONS
 from lightbench_tasks import DIFFICULTIES, TASKS
 
@@ -78,22 +73,3 @@ def of_failures(done, why):
 
 def shown(value):
     return f"{value:.2g}" if isinstance(value, float) else value
-
-
-def write(folder, name, columns, rows, **more):
-    """Write a file of results, one row in a line."""
-    whole = {
-        "command": "python tests/benchmarks/lightbench.py",
-        "date": datetime.date.today().isoformat(),
-        "versions": {"python": platform.python_version()}
-        | {package: importlib.metadata.version(package) for package in ("jax", "jaxlib", "optax")},
-        "machine": "one core of two",
-        "columns": columns,
-    }
-    lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in whole.items()]
-    lines.append(' "rows": [\n  ' + ",\n  ".join(json.dumps(row) for row in rows) + "\n ]")
-    for key, table in more.items():
-        parts = [f"  {json.dumps(part)}: {json.dumps(value)}" for part, value in table.items()]
-        lines.append(f" {json.dumps(key)}: {{\n" + ",\n".join(parts) + "\n }")
-    folder.mkdir(exist_ok=True)
-    (folder / f"{name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")

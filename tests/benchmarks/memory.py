@@ -1,4 +1,4 @@
-"""What docs/memory.md quotes in one command, but for the longer trainings, which are rates.py and larger.py.
+"""What docs/memory.md quotes in one command, except for the longer trainings, which are rates.py and larger.py.
 
     python tests/benchmarks/memory.py [part ...] [--quick]
 

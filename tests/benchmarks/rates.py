@@ -1,6 +1,6 @@
 """Every code at the learning rate that suits it best, beside float32 at the rate that suits float32 best.
 
-    python tests/benchmarks/rates.py [task ...] [--codes name ...] [--quick]
+    python tests/benchmarks/rates.py [--quick]
 
 The tasks, starts and batches are those of training.py. Rates are half octaves from 0.001, and are chosen on seeds that
 are not judged: from a grid of four, on until the best is between two that are worse. The best rate for the training
@@ -8,7 +8,7 @@ part may not be the best for the part held out, so each part has a rate chosen f
 a loss many times that of the others, which would decide a mean of losses: the mean of the logarithm of the loss is what
 is chosen by and compared. Where a code's rate is not float32's, it is judged at that of float32 too. Each code is saved
 in docs/evidence/codes_at_their_best_rate.json when it is done; codes that the file has are not trained again, so remove
-the file to begin anew. More than half an hour on one CPU core.
+the file to begin again. More than half an hour on one CPU core.
 """
 
 import argparse
@@ -21,9 +21,7 @@ import tasks
 import training
 from tqdm import tqdm
 
-from rmsprop_optax import rmsprop
-
-NAME = "codes_at_their_best_rate"
+NAME, COMMAND = "codes_at_their_best_rate", "python tests/benchmarks/rates.py"
 PARTS = ("train", "held out")
 SETTINGS = {
     "digits": {"task": tasks.mlp, "steps": 1000, "judged": 128, "choosing": 32, "at once": 32},
@@ -35,11 +33,6 @@ FIRST_OTHER_SEED = 500
 
 def rate(half_octaves):
     return 1e-3 * 2 ** (half_octaves / 2)
-
-
-def optimizers():
-    """Name float32 and all codes: a function from the learning rate, and whether parameters are bfloat16."""
-    return {"float32": (lambda rate: rmsprop(rate, training.DECAY), False)} | training.optimizers()
 
 
 def trainer(task, make, low, settings, desc):
@@ -100,63 +93,50 @@ def code(losses, settings):
     }
 
 
-def run(name, settings, found, save, codes=()):
-    """Fill `found` with the codes that it does not have, of one task; all if none is named."""
+def run(name, settings, found, save):
+    """Fill `found` with the codes of one task that it does not have."""
     task = settings["task"]()
-    for label, (make, low) in optimizers().items():
-        if label not in found and label in (codes or [label]):
-            losses = trainer(task, make, low, settings, f"{name}, {label}")
-            found[label] = code(losses, settings)
-        save(found)
-    return found
+    for label, (make, low) in training.optimizers().items():
+        if label not in found:
+            found[label] = code(trainer(task, make, low, settings, f"{name}, {label}"), settings)
+            save()
 
 
 def at_float32s_rate(name, settings, found, save):
     """Judge each code also at float32's rate where its own is another: is it the code or the rate that differs?"""
     task = settings["task"]()
-    for label, (make, low) in optimizers().items():
+    for label, (make, low) in training.optimizers().items():
         for p, part in enumerate(PARTS):
-            row, base = (found[code][part] if code in found else None for code in (label, "float32"))
-            if row and base and row["rate"] != base["rate"] and "losses at float32's rate" not in row:
+            row, base = (found[code][part] for code in (label, "float32"))
+            if row["rate"] != base["rate"] and "losses at float32's rate" not in row:
                 losses = trainer(task, make, low, settings, f"{name}, {label}, {part}, at float32's rate")
                 judged = losses([base["half octaves"]], range(settings["judged"]))[0, :, p]
                 row["losses at float32's rate"] = [float(f"{loss:.7g}") for loss in judged]
-        save(found)
-    return found
+                save()
 
 
-def save(name, settings):
-    """Return a function that writes what was found of one task into the file, beside the other task."""
-
-    def write(codes):
-        what = {key: settings[key] for key in ("steps", "judged", "choosing")} | {"decay": training.DECAY}
-        found = evidence_file.read(NAME).get("tasks", {})
-        merged = found.get(name, {"codes": {}})["codes"] | codes
-        found |= {name: what | {"codes": {label: merged[label] for label in optimizers() if label in merged}}}
-        found = {name: found[name] for name in SETTINGS if name in found}
-        columns, rows = tables.rates_as_one(found)
-        command = "python tests/benchmarks/rates.py"
-        evidence_file.write(NAME, command, "one of two CPU cores", columns, rows, tasks=found)
-
-    return write
+def measure(name, settings, codes, save):
+    run(name, settings, codes, save)
+    at_float32s_rate(name, settings, codes, save)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tasks", nargs="*", choices=[*SETTINGS, []], help="all if none is named")
-    parser.add_argument("--codes", nargs="*", default=[], choices=list(optimizers()), help="all if none is named")
     parser.add_argument("--quick", action="store_true", help="a few steps, to see that it runs; writes nothing")
-    args = parser.parse_args()
-    for name in args.tasks or SETTINGS:
-        if args.quick:
-            found = run(name, SETTINGS[name] | QUICK, {}, lambda found: None, args.codes)
-            at_float32s_rate(name, SETTINGS[name] | QUICK, found, lambda found: None)
-        else:
-            found = evidence_file.read(NAME).get("tasks", {}).get(name, {"codes": {}})["codes"]
-            run(name, SETTINGS[name], found, save(name, SETTINGS[name]), args.codes)
-            at_float32s_rate(name, SETTINGS[name], found, save(name, SETTINGS[name]))
-    if not args.quick:
-        print("\n\n".join(tables.rates(evidence_file.read(NAME)["tasks"])))
+    if parser.parse_args().quick:
+        for name, settings in SETTINGS.items():
+            measure(name, settings | QUICK, {}, lambda: None)
+        return
+    found = evidence_file.read(NAME).get("tasks", {})
+
+    def save():
+        columns, rows = tables.rates_as_one(found)
+        evidence_file.write(NAME, COMMAND, "one of two CPU cores", columns, rows, tasks=found)
+
+    for name, settings in SETTINGS.items():
+        what = {key: settings[key] for key in ("steps", "judged", "choosing")} | {"decay": training.DECAY}
+        measure(name, settings, found.setdefault(name, what | {"codes": {}})["codes"], save)
+    print("\n\n".join(tables.rates(found)))
 
 
 if __name__ == "__main__":

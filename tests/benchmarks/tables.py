@@ -47,20 +47,12 @@ def _figures(row):
 def fewer_bits(found):
     """Error, gain and extremes of codes of less than a byte, one table a stream; the losses of trained digits."""
     made = []
-    for stream, rows in found.items():
-        if stream == "training":
-            seeds = next(iter(rows.values()))["seeds"]
-            cells = [
-                [name, *(f"{row[part]['mean']:+.2f} ± {row[part]['se']:.2f}" for part in ("train", "held out"))]
-                for name, row in rows.items()
-            ]
-            made.append(table([f"digits: {seeds} seeds, 1000 steps", "train, in seed s.d.", "held out"], cells))
-            continue
+    for stream, rows in found["streams"].items():
         decays = [decay for decay in next(iter(rows.values())) if decay != "bytes"]
         head = [f"{stream}: error / gain - 1 / extremes", "bytes", *(f"decay {d}" for d in decays)]
         cells = [[name, f"{row['bytes']:.3f}", *(_figures(row[d]) for d in decays)] for name, row in rows.items()]
         made.append(table(head, cells))
-    return made
+    return made + training(found["training"])
 
 
 def training(found):

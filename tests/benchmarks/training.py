@@ -39,9 +39,10 @@ def coded(code):
 
 
 def optimizers():
-    """Name what is compared with float32: a function from the learning rate, and whether parameters are bfloat16."""
+    """Name float32 and all codes: a function from the learning rate, and whether parameters are bfloat16."""
     byte = lambda rate: compressed(rmsprop(rate, DECAY), nu=RmsByte())  # noqa: E731
     found = {
+        "float32": (lambda rate: rmsprop(rate, DECAY), False),
         "byte": (byte, False),
         "bfloat16": (lambda rate: compressed(rmsprop(rate, DECAY), nu=BFloat16()), False),
     }
@@ -92,15 +93,14 @@ def train(task, tx, low, steps, seeds, desc):
     return np.array(losses, np.float64).T
 
 
-def compare(task, rate, steps, seeds, names=None):
+def compare(task, rate, steps, seeds, codes=None):
     """Return the losses of float32 and, for each code, the mean and standard error of the differences from them."""
     base = train(task, rmsprop(rate, DECAY), False, steps, seeds, "float32")
+    codes = codes or {name: code for name, code in optimizers().items() if name != "float32"}
     found = {"learning_rate": rate, "decay": DECAY, "steps": steps, "seeds": len(seeds), "float32": {}, "codes": {}}
     for part, losses in zip(("train", "held out"), base, strict=True):
         found["float32"][part] = {"mean": losses.mean(), "seed sd": losses.std(ddof=1)}
-    for name, (make, low) in optimizers().items():
-        if names is not None and name not in names:
-            continue
+    for name, (make, low) in codes.items():
         losses = train(task, make(rate), low, steps, seeds, name)
         found["codes"][name] = {}
         for part, ours, theirs in zip(("train", "held out"), losses, base, strict=True):
