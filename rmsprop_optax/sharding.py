@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jax.tree_util import GetAttrKey, tree_leaves_with_path, tree_map_with_path
 
 from rmsprop_optax import _checks, moments
+from rmsprop_optax.compression.compressed_moments import CompressedState
 
 __all__ = ["state_shardings"]
 
@@ -34,8 +35,8 @@ def state_shardings(tx: optax.GradientTransformation, params: optax.Params, shar
 
     - an array of its parameter's shape has its parameter's sharding, kind of memory included: moments, accumulated
       gradients, averages, low halves;
-    - a moment of another shape but as many axes, as some codes are, is split as its parameter is along each axis whose
-      length is a multiple of the number of parts, and not along the others;
+    - a moment of another shape but as many axes, as some codes are, and the scales of such codes are split as their
+      parameter is along each axis whose length is a multiple of the number of parts, and not along the others;
     - everything else is replicated on the mesh, in the memory of the devices: counters, injected numbers, random keys,
       and whatever has no parameter's shape, such as the rows and columns of `optax.adafactor`, the vectors of
       `optax.flatten` and the history of `optax.lbfgs`. Give such a state other shardings by hand if it is large.
@@ -158,13 +159,22 @@ def _home(path: Any, by_end: dict[Any, tuple[int, _Home]]) -> _Home | None:
 
 
 def _moments(state: Any) -> set[Any]:
-    """Return the paths of the moments in a state."""
-    return {
+    """Return the paths of the moments in a state, and of the scales of those that are in codes."""
+    found = {
         (*path, GetAttrKey(field), *rest)
         for path, entry in moments.entries(state)
         for field, tree in moments.of(entry).items()
         for rest, _ in tree_leaves_with_path(tree)
     }
+    for path, node in tree_leaves_with_path(state, is_leaf=_is_compressed):
+        if _is_compressed(node):
+            found |= {(*path, GetAttrKey("scales"), *rest) for rest, _ in tree_leaves_with_path(node.scales)}
+            found |= {(*path, GetAttrKey("inner_state"), *rest) for rest in _moments(node.inner_state)}
+    return found
+
+
+def _is_compressed(node: Any) -> bool:
+    return isinstance(node, CompressedState)
 
 
 def _is_counter(x: Any) -> bool:

@@ -21,7 +21,7 @@ from kit.trees import same
 
 from rmsprop_optax import checkpoint, compression, rmsprop
 
-PARAMS = {"w": jnp.zeros((2, 3)), "b": {"x": jnp.zeros(3)}}
+PARAMS = {"w": jnp.zeros((16, 20)), "b": {"x": jnp.zeros(3)}}
 
 
 def falling(count):
@@ -43,7 +43,7 @@ DECAYS = {
     "L2": {"weight_decay": 0.1, "decoupled_weight_decay": False},
     "decay schedule": {"weight_decay": falling},
 }
-CODES = {"": {}, "byte": compression.RmsByte(), "bfloat16": compression.BFloat16()}
+CODES = {"": {}, "byte": compression.RmsByte(), "bfloat16": compression.BFloat16(), "nibble": compression.RmsNibble()}
 WRAPPERS = {
     "alone": lambda tx: tx,
     "chain": lambda tx: optax.chain(optax.clip(1.0), tx),

@@ -21,7 +21,7 @@ from kit.rows import rows
 from kit.trees import same
 
 from rmsprop_optax import rmsprop
-from rmsprop_optax.compression import BFloat16, RmsByte, SignedByte, compressed, with_master_weights
+from rmsprop_optax.compression import BFloat16, RmsByte, RmsNibble, SignedByte, compressed, with_master_weights
 from rmsprop_optax.sharding import state_shardings
 
 SHAPES = {"w": (64, 32), "b": (64,), "layers": (3, 32, 64), "scale": ()}
@@ -40,12 +40,16 @@ AXES = {"auto": AxisType.Auto, "explicit": AxisType.Explicit}
 
 schedule = make("schedule")
 byte = compressed(rmsprop(0.01), nu=RmsByte())
+nibble = compressed(rmsprop(0.01), nu=RmsNibble())
 OPTIMIZERS = {name: make(name, **({"weight_decay_mask": MASK} if name == "everything" else {})) for name in OPTIONS} | {
     "byte": byte,
     "byte, momentum bfloat16": compressed(schedule, nu=RmsByte(), trace=BFloat16()),
     "byte, centered": compressed(rmsprop(0.01, centered=True), variance=RmsByte(), mu=SignedByte(relative_to="nu")),
     "byte, 16 low bits": with_master_weights(byte),
     "byte, 8 low bits": with_master_weights(byte, low_bits=8),
+    "nibble": nibble,
+    "nibble, centered": compressed(rmsprop(0.01, centered=True), variance=RmsNibble(), mu=SignedByte(relative_to="nu")),
+    "nibble, 8 low bits": with_master_weights(nibble, low_bits=8),
     "0 low bits": with_master_weights(schedule, low_bits=0),
     "injected": optax.inject_hyperparams(rmsprop)(0.01, momentum=0.9),
     "masked": optax.masked(schedule, MASK),
@@ -57,6 +61,7 @@ ALWAYS = [
     ("plain", "FSDP", "explicit"),
     ("byte, 8 low bits", "ZeRO-1", "auto"),
     ("partition", "tensor parallel", "auto"),
+    ("nibble", "tensor parallel", "explicit"),
 ]
 
 every_row = pytest.mark.parametrize(("name", "layout", "axes"), rows(MATRIX, ALWAYS))
@@ -104,7 +109,8 @@ def test_the_state_follows_a_step_moves_nothing_and_one_device_agrees(name, layo
         jax.jit(step, donate_argnums=(0, 1), out_shardings=(homes, shardings)).lower(params, state, params).compile()
     )
     moved = set(re.findall(COLLECTIVES, compiled.as_text()))
-    assert moved == ({"all-gather"} if layout == "ZeRO-1" else set())
+    summed = {"all-reduce"} if "nibble" in name and layout != "replicated" else set()
+    assert moved == summed | ({"all-gather"} if layout == "ZeRO-1" else set())
     assert compiled.memory_analysis().alias_size_in_bytes == on_a_device((params, state))
 
     alone, alone_state = jax.tree.map(jnp.asarray, start), jax.jit(tx.init)(jax.tree.map(jnp.asarray, start))

@@ -11,7 +11,7 @@ from kit.wrong_arguments import PARAMS, STATE, TREES, TX, assert_answered, fault
 from kit.wrong_calls import public
 
 from rmsprop_optax import checkpoint, compression, dialects, rmsprop, sharding
-from rmsprop_optax.compression import BFloat16, RmsByte, SignedByte
+from rmsprop_optax.compression import BFloat16, RmsByte, RmsNibble, SignedByte
 
 HALF = jax.tree.map(lambda p: p.astype(jnp.bfloat16), PARAMS)
 CODED, MASTER = compression.compressed(TX, nu=RmsByte()), compression.with_master_weights(TX)
@@ -21,6 +21,7 @@ WEIGHTS = {"w": np.ones((2, 3)), "b": np.ones(3)}
 TF1 = {f"{w}{slot}": np.ones(3, np.float32) for w in ("w", "b") for slot in ("", "/RMSProp", "/RMSProp_1")}
 HERE = NamedSharding(jax.make_mesh((1,), ("x",)), PartitionSpec())
 ONES, BITS = jnp.ones(3), jnp.zeros(3, jnp.uint32)
+SCALES = RmsNibble().scales(ONES)
 
 FUNCTION, NO = {"a function", "a factory"}, {"None"}
 CODEC = {"a codec"}
@@ -129,6 +130,13 @@ CALLS = {
     "compression.RmsByte": (RmsByte, {"window": ((-28, 0), set())}),
     "compression.RmsByte.encode": (RmsByte().encode, {"x": (ONES, {"an array"}), "bits": (BITS, set())}),
     "compression.RmsByte.decode": (RmsByte().decode, {"codes": (jnp.zeros(3, jnp.uint8), set())}),
+    "compression.RmsNibble.scales": (RmsNibble().scales, {"x": (ONES, {"an array"})}),
+    "compression.RmsNibble.encode": (RmsNibble().encode, {
+        "x": (ONES, {"an array"}), "bits": (BITS, set()), "scales": (SCALES, set()),
+    }),
+    "compression.RmsNibble.decode": (RmsNibble().decode, {
+        "codes": (jnp.zeros(3, jnp.uint8), set()), "scales": (SCALES, set()),
+    }),
     "compression.SignedByte": (SignedByte, {"unit": (1.0, {"a number"}), "relative_to": (None, NO)}),
     "compression.SignedByte.encode": (SignedByte(1.0).encode, {"x": (ONES, {"an array"}), "bits": (BITS, set())}),
     "compression.SignedByte.decode": (SignedByte(1.0).decode, {"codes": (jnp.zeros(3, jnp.int8), set())}),
@@ -307,7 +315,8 @@ def test_a_misspelt_missing_or_surplus_argument_is_answered_by_the_right_name(na
 
 
 def test_every_public_function_and_method_is_called_wrong_in_ten_ways():
-    # A report is a dictionary that `adapt` returns, and BFloat16 has no arguments.
-    names = public(checkpoint, compression, sharding, without=["checkpoint.Report", "compression.BFloat16"])
+    # A report is a dictionary that `adapt` returns, and two codecs have no arguments.
+    without = ["checkpoint.Report", "compression.BFloat16", "compression.RmsNibble"]
+    names = public(checkpoint, compression, sharding, without=without)
     few = {name: rows_of(CALLS[name][1]) if name in CALLS else 0 for name in names}
     assert {name: n for name, n in few.items() if n < 10} == {}

@@ -9,7 +9,16 @@ import jax.numpy as jnp
 import optax
 
 from rmsprop_optax import compression, rmsprop, scale_by_rms
-from rmsprop_optax.compression import BFloat16, Codec, RmsByte, SignedByte, compressed, with_master_weights
+from rmsprop_optax.compression import (
+    BFloat16,
+    Codec,
+    RmsByte,
+    RmsNibble,
+    ScaledCodec,
+    SignedByte,
+    compressed,
+    with_master_weights,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +38,12 @@ class Half:
 
 
 codecs: list[Codec] = [RmsByte(), RmsByte((-24, 4)), SignedByte(1e-3), SignedByte(relative_to="nu"), BFloat16(), Half()]
+scaled: ScaledCodec = RmsNibble()
 transformations: list[optax.GradientTransformationExtraArgs] = [
     compressed(rmsprop(1e-3), nu=RmsByte()),
     compressed(rmsprop(optax.constant_schedule(1e-3), momentum=0.9), nu=BFloat16(), trace=SignedByte(unit=1e-3)),
     compressed(scale_by_rms(centered=True), variance=RmsByte(), mu=Half()),
+    compressed(scale_by_rms(), nu=scaled),
     with_master_weights(compressed(optax.adam(1e-3), nu=RmsByte(), mu=codecs[3]), low_bits=8),
 ]
 
@@ -49,3 +60,4 @@ if TYPE_CHECKING:  # what they must find; an ignored error that is not there is 
     compressed(rmsprop(1e-3), nu="RmsByte")  # type: ignore[arg-type]
     compressed(rmsprop(1e-3), rho=RmsByte())  # type: ignore[call-arg]
     SignedByte("learning rate")  # type: ignore[arg-type]
+    codecs.append(RmsNibble())  # type: ignore[arg-type]

@@ -21,6 +21,7 @@ from rmsprop_optax.checkpoint.filling import (
     filled,
     home,
     is_code,
+    no_scales,
     paired,
     whole,
 )
@@ -164,6 +165,7 @@ def continued(
     if "ema" in old.moments:
         _take_average_counts(old, new, take)
     _take_others(old, new, take)
+    no_scales(called[0], new, sources)
     arrays, mesh = {}, home(new)
     for item in new.items:
         if item.path in sources:

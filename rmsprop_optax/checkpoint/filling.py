@@ -10,7 +10,7 @@ import numpy as np
 from rmsprop_optax import _checks, moments
 from rmsprop_optax.checkpoint.contents import Contents, Item, Path, describe, name_of
 
-__all__ = ["check_codecs", "copy_like", "filled", "home", "is_code", "no_codes", "paired", "whole"]
+__all__ = ["check_codecs", "copy_like", "filled", "home", "is_code", "no_codes", "no_scales", "paired", "whole"]
 
 
 def filled(state: Any, arrays: Mapping[Path, Any]) -> Any:
@@ -91,6 +91,19 @@ def check_codecs(item: Item, x: Any) -> None:
         )
 
 
+def no_scales(owner: str, contents: Contents, paths: Iterable[Path]) -> None:
+    """Refuse codes that would be put at these paths without the scales that they count from."""
+    paths = set(paths)
+    coded = {_scale_of(item) for item in contents.items if item.path not in paths}
+    for item in contents.items:
+        if item.path in paths and (item.field, item.parameter) in coded:
+            raise ValueError(
+                f"`{item.field}` at {name_of(item.parameter)} is in codes that count from scales, which {owner} has "
+                "not in their place. Restore the whole state to that of its optimizer; compression.decompress makes "
+                "float32 of the codes, and compression.recompress the way back."
+            )
+
+
 def no_codes(owner: str, contents: Contents) -> None:
     """Refuse moments that are kept in fewer than 32 bits: they are codes, and need not be the numbers."""
     for item in contents.items:
@@ -121,6 +134,13 @@ def whole(count: Any, name: str = "`count`") -> Any:
     if not numeric or not ((number >= 0) & (number < 2**31) & (number == np.floor(number))).all():
         raise ValueError(f"{name} must be a whole number of steps in [0, 2**31), got {_checks.shown(count)}.")
     return int(number) if number.shape == () else number.astype(np.int32)
+
+
+def _scale_of(item: Item) -> tuple[str, Path] | None:
+    """Return the moment and the parameter for whose codes an array is a scale, None if it is none."""
+    if item.owner != "rmsprop_optax.CompressedState" or item.inside[:1] != ("scales",):
+        return None
+    return next(name for name in moments.NAMES if item.inside[2].startswith(f"{name}_")), item.inside[3:]
 
 
 def _check_dtype(where: str, given: Any, wanted: Any, allow_rounding: bool) -> None:

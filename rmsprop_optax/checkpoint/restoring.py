@@ -21,6 +21,7 @@ from rmsprop_optax.checkpoint.filling import (
     home,
     is_code,
     no_codes,
+    no_scales,
     paired,
     whole,
 )
@@ -134,6 +135,7 @@ def _statistics(wanted: Contents, given: Mapping[str, Any]) -> dict[Path, Any]:
         )
     for path, item in counts.items():
         arrays[path] = jnp.full(item.value.shape, count, item.value.dtype) if isinstance(count, int) else count
+    no_scales("`moments`", wanted, arrays)
     return arrays
 
 

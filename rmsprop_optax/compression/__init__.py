@@ -1,4 +1,4 @@
-"""Train in less memory: moments in one or two bytes each, and bfloat16 parameters without a float32 copy."""
+"""Train in less memory: moments in half a byte to two bytes each, and bfloat16 parameters without a float32 copy."""
 
 from rmsprop_optax.compression.codecs import BFloat16, Codec, RmsByte, SignedByte
 from rmsprop_optax.compression.compressed_moments import CompressedState, compressed, decompress, recompress
@@ -10,6 +10,8 @@ from rmsprop_optax.compression.master_weights import (
     import_weights,
     with_master_weights,
 )
+from rmsprop_optax.compression.nibble import RmsNibble
+from rmsprop_optax.compression.scales import ScaledCodec
 
 __all__ = [
     "BFloat16",
@@ -19,6 +21,8 @@ __all__ = [
     "DitheredWeightsState",
     "MasterWeightsState",
     "RmsByte",
+    "RmsNibble",
+    "ScaledCodec",
     "SignedByte",
     "compressed",
     "decompress",

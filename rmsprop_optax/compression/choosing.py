@@ -6,11 +6,12 @@ from typing import Any
 
 from rmsprop_optax import _checks, moments
 from rmsprop_optax.compression.codecs import Codec
+from rmsprop_optax.compression.scales import ScaledCodec, is_scaled
 
 __all__ = ["checksum", "chosen", "listed"]
 
 
-def chosen(**codecs: Codec | None) -> dict[str, Codec]:
+def chosen(**codecs: Codec | ScaledCodec | None) -> dict[str, Codec | ScaledCodec]:
     """Return the codecs by the name of their moment, or refuse one that can't hold it."""
     named = {name: codec for name, codec in codecs.items() if codec is not None}
     if not named:
@@ -27,7 +28,7 @@ def chosen(**codecs: Codec | None) -> dict[str, Codec]:
     return named
 
 
-def checksum(codecs: dict[str, Codec]) -> int:
+def checksum(codecs: dict[str, Codec | ScaledCodec]) -> int:
     """Return 32 bits that differ where codecs do, so that no codes are read with other codecs than made them.
 
     A dataclass prints its fields; of other codecs the class has to do, for their `repr` may be an address.
@@ -40,7 +41,8 @@ def checksum(codecs: dict[str, Codec]) -> int:
 
 
 def _check_codec(name: str, codec: Any) -> None:
-    lacking = [member for member in _MEMBERS if not hasattr(codec, member)]
+    members = (*_MEMBERS, "scales") if is_scaled(codec) else _MEMBERS
+    lacking = [member for member in members if not hasattr(codec, member)]
     if isinstance(codec, type) or lacking:
         hint = "" if isinstance(codec, type) or len(lacking) == len(_MEMBERS) else f" It lacks {listed(lacking)}."
         raise TypeError(
@@ -53,8 +55,8 @@ def _check_codec(name: str, codec: Any) -> None:
         )
 
 
-def _check_second(name: str, codec: Codec) -> None:
-    way = "Use compression.RmsByte() or compression.BFloat16()."
+def _check_second(name: str, codec: Codec | ScaledCodec) -> None:
+    way = "Use compression.RmsByte(), compression.RmsNibble() or compression.BFloat16()."
     if codec.relative_to is not None:
         raise ValueError(f"`{name}` is a second moment and can't be kept relative to itself, got {codec!r}. {way}")
     if not codec.scale_free:

@@ -18,7 +18,18 @@ import numpy as np
 
 from rmsprop_optax import _checks
 
-__all__ = ["BFloat16", "Codec", "RmsByte", "SignedByte", "dither", "truncate"]
+__all__ = [
+    "BFloat16",
+    "Codec",
+    "RmsByte",
+    "SignedByte",
+    "bits_of",
+    "check_array",
+    "check_encoded",
+    "dither",
+    "float_of",
+    "truncate",
+]
 
 
 @runtime_checkable
@@ -130,10 +141,10 @@ class RmsByte:
     @_checks.keywords
     def encode(self, x: jax.Array, bits: jax.Array) -> jax.Array:
         """Return the codes of a mean square, float32 and at least 0, given dither bits of its shape, uint32."""
-        _check_encoded(x, bits)
+        check_encoded(x, bits)
         r = jnp.sqrt(x)
         # Fixed point, a code being 2^20. A root wrong by 3 units in its last place still meets its grid point.
-        z = ((_bits_of(r) + 4) & ~7) - self._origin
+        z = ((bits_of(r) + 4) & ~7) - self._origin
         width = (self.window[1] - self.window[0]) << 23
         inside = jnp.clip(z, 0, width)
         z = inside + ((z - inside) >> 3)
@@ -147,12 +158,12 @@ class RmsByte:
     @_checks.keywords
     def decode(self, codes: jax.Array) -> jax.Array:
         """Return the mean square that codes stand for, in float32."""
-        _check("codes", codes, self.dtype)
+        check_array("codes", codes, self.dtype)
         z = (codes.astype(jnp.int32) - (1 + self._below)) << 20
         width = (self.window[1] - self.window[0]) << 23
         inside = jnp.clip(z, 0, width)
         z = inside + ((z - inside) << 3)
-        r = _float_of(z + self._origin)
+        r = float_of(z + self._origin)
         return jnp.where(codes == 0, 0.0, r * r)
 
 
@@ -215,9 +226,9 @@ class SignedByte:
     @_checks.keywords
     def encode(self, x: jax.Array, bits: jax.Array) -> jax.Array:
         """Return the codes of a moment, float32, given dither bits of its shape, uint32."""
-        _check_encoded(x, bits)
+        check_encoded(x, bits)
         # Fixed point, a code being 2^19. A value wrong by 3 units in its last place still meets its grid point.
-        z = ((_bits_of(jnp.abs(x) * (1 / self._scale) + 0.25) + 4) & ~7) - _QUARTER
+        z = ((bits_of(jnp.abs(x) * (1 / self._scale) + 0.25) + 4) & ~7) - _QUARTER
         code = jnp.minimum((z + (bits >> 13).astype(jnp.int32)) >> 19, 128)
         signed = jnp.where(x > 0, jnp.minimum(code, 127), jnp.where(x < 0, -code, 0))
         return signed.astype(self.dtype)
@@ -225,9 +236,9 @@ class SignedByte:
     @_checks.keywords
     def decode(self, codes: jax.Array) -> jax.Array:
         """Return the moment that codes stand for, in float32."""
-        _check("codes", codes, self.dtype)
+        check_array("codes", codes, self.dtype)
         codes = codes.astype(jnp.int32)
-        magnitude = (_float_of((jnp.abs(codes) << 19) + _QUARTER) - 0.25) * self._scale
+        magnitude = (float_of((jnp.abs(codes) << 19) + _QUARTER) - 0.25) * self._scale
         return jnp.where(codes < 0, -magnitude, magnitude)
 
     @property
@@ -258,13 +269,13 @@ class BFloat16:
     @_checks.keywords
     def encode(self, x: jax.Array, bits: jax.Array) -> jax.Array:
         """Return a moment, float32, in bfloat16, given dither bits of its shape, uint32."""
-        _check_encoded(x, bits)
+        check_encoded(x, bits)
         return truncate(x, 16, bits).astype(self.dtype)
 
     @_checks.keywords
     def decode(self, codes: jax.Array) -> jax.Array:
         """Return a moment in float32."""
-        _check("codes", codes, self.dtype)
+        check_array("codes", codes, self.dtype)
         return codes.astype(jnp.float32)
 
 
@@ -274,7 +285,7 @@ def truncate(x: jax.Array, dropped: int, bits: jax.Array) -> jax.Array:
     largest = float(np.array(0x7F7FFFFF & mask, np.uint32).view(np.float32))
     raw = jax.lax.bitcast_convert_type(jnp.clip(x, -largest, largest), jnp.uint32)
     rounded = (raw + (bits >> (32 - dropped))) & jnp.uint32(mask)
-    return jnp.where(jnp.isfinite(x), _float_of(rounded), x)
+    return jnp.where(jnp.isfinite(x), float_of(rounded), x)
 
 
 def dither(x: jax.Array, number: jax.Array, count: jax.Array) -> jax.Array:
@@ -343,24 +354,24 @@ def _mix(x: jax.Array) -> jax.Array:
     return x ^ (x >> 16)
 
 
-def _check_encoded(x: Any, bits: Any) -> None:
+def check_encoded(x: Any, bits: Any) -> None:
     """Refuse what is not a moment in float32 with dither bits of its shape."""
-    _check("x", x, jnp.float32)
-    _check("bits", bits, jnp.uint32)
+    check_array("x", x, jnp.float32)
+    check_array("bits", bits, jnp.uint32)
     if bits.shape != () and bits.shape != x.shape:
         raise ValueError(f"`bits` must have the shape of `x`, {x.shape}, or be a scalar, got shape {bits.shape}.")
 
 
-def _check(name: str, x: Any, dtype: Any) -> None:
+def check_array(name: str, x: Any, dtype: Any) -> None:
     if not isinstance(x, jax.Array | np.ndarray | np.generic) or x.dtype != dtype:
         raise TypeError(f"`{name}` must be an array of {jnp.dtype(dtype)}, got {_checks.shown(x)}.")
 
 
-def _bits_of(x: jax.Array) -> jax.Array:
+def bits_of(x: jax.Array) -> jax.Array:
     return jax.lax.bitcast_convert_type(x, jnp.int32)
 
 
-def _float_of(bits: jax.Array) -> jax.Array:
+def float_of(bits: jax.Array) -> jax.Array:
     return jax.lax.bitcast_convert_type(bits, jnp.float32)
 
 

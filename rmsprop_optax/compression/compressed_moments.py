@@ -15,14 +15,18 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.tree_util import GetAttrKey
+from jax.tree_util import GetAttrKey, tree_leaves_with_path
 
 from rmsprop_optax import _checks, moments
 from rmsprop_optax._value import value
 from rmsprop_optax.compression.choosing import checksum, chosen, listed
 from rmsprop_optax.compression.codecs import Codec, dither
+from rmsprop_optax.compression.scales import ScaledCodec, ScaledField, by_leaf, encoded_again, is_scaled, stored
 
 __all__ = ["CompressedState", "compressed", "decompress", "recompress"]
+
+
+AnyCodec = Codec | ScaledCodec
 
 
 class CompressedState(NamedTuple):
@@ -32,6 +36,8 @@ class CompressedState(NamedTuple):
     inner_state: optax.OptState  #: its moments in the codecs' dtypes, like params; the rest as it was
     #: a checksum of the codecs, 0 for none; shape (), uint32
     made_by: jax.Array = np.uint32(0)  # type: ignore[assignment]
+    #: of codecs that have some: trees like params by moment and part, `nu_row_rms`; a dict for each memory of moments
+    scales: tuple[dict[str, Any], ...] = ()
 
 
 with contextlib.suppress(ValueError):  # the module is being reloaded
@@ -42,11 +48,11 @@ with contextlib.suppress(ValueError):  # the module is being reloaded
 def compressed(
     tx: optax.GradientTransformation,
     *,
-    nu: Codec | None = None,
-    variance: Codec | None = None,
-    mu: Codec | None = None,
-    trace: Codec | None = None,
-    ema: Codec | None = None,
+    nu: AnyCodec | None = None,
+    variance: AnyCodec | None = None,
+    mu: AnyCodec | None = None,
+    trace: AnyCodec | None = None,
+    ema: AnyCodec | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Keep the moments of a transformation in codes between its steps.
 
@@ -64,6 +70,10 @@ def compressed(
     A codec whose `relative_to` is "nu" divides by the root of the second moment in the same state: `nu`, else
     `variance`.
 
+    Scales that a codec keeps, as `RmsNibble` does, are in the state's `scales`. Where the moment of all elements that
+    share a scale has not changed, codes and scales stay as they are. Elsewhere scales are those of the new moment:
+    along a sharded axis they take collectives of their own size, and inside `jax.shard_map` each shard has its own.
+
     A leaf without a gradient (None) keeps its codes bit for bit. Under `jax.jit` the codes do not depend on how arrays
     are sharded. Under `jax.vmap` every member has the dither that it would have alone. Inside `jax.shard_map` shards of
     an array have dithers of their own, and share one over an axis of the mesh over which the array does not vary, so
@@ -72,7 +82,7 @@ def compressed(
 
     Args:
       tx: Any optax transformation, such as `rmsprop(1e-3)` or `optax.adam(1e-3)`. Structure.
-      nu: How to keep the mean square: `RmsByte()` or `BFloat16()`. None keeps it as it is. Structure.
+      nu: How to keep the mean square: `RmsByte()`, `RmsNibble()` or `BFloat16()`. None keeps it as it is. Structure.
       variance: How to keep the variance of a centered RMSprop: with the same codecs, or None. Structure.
       mu: How to keep the mean: `SignedByte(relative_to="nu")` or `BFloat16()`, or None. Structure.
       trace: How to keep the momentum: `BFloat16()` or `SignedByte(learning_rate)`, or None. Structure.
@@ -112,8 +122,10 @@ def compressed(
         if params is None:
             raise ValueError("`params` must be a tree of arrays, got None: there are no moments to keep in codes.")
         dither_count = moments.counter(params)
-        inner_state = _beside(_encoded(inner.init(params), codecs, dither_count), params)
-        return CompressedState(dither_count, inner_state, moments.counter(params, checksum(codecs), jnp.uint32))
+        start = _beside(inner.init(params), params, {name: codec for name, codec in codecs.items() if is_scaled(codec)})
+        inner_state, scales = _encoded(start, codecs, dither_count)
+        made_by = moments.counter(params, checksum(codecs), jnp.uint32)
+        return CompressedState(dither_count, _beside(inner_state, params), made_by, scales)
 
     def update_fn(updates, state, params=None, **extra_args):
         if not isinstance(state, CompressedState):
@@ -122,10 +134,10 @@ def compressed(
             raise TypeError(f"`state` must be the CompressedState that init made, got {came}.")
         _checks.arrays("updates", updates, shapes=False)
         _checks.arrays("params", params)
-        updates, new = inner.update(updates, _decoded(state.inner_state, codecs), params, **extra_args)
+        updates, new = inner.update(updates, _decoded(state, codecs), params, **extra_args)
         dither_count = optax.safe_increment(state.dither_count)
-        inner_state = _encoded(new, codecs, dither_count, before=state.inner_state)
-        return updates, CompressedState(dither_count, inner_state, state.made_by)
+        inner_state, scales = _encoded(new, codecs, dither_count, before=state.inner_state, scales=state.scales)
+        return updates, CompressedState(dither_count, inner_state, state.made_by, scales)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
@@ -134,11 +146,11 @@ def compressed(
 def decompress(
     state: optax.OptState,
     *,
-    nu: Codec | None = None,
-    variance: Codec | None = None,
-    mu: Codec | None = None,
-    trace: Codec | None = None,
-    ema: Codec | None = None,
+    nu: AnyCodec | None = None,
+    variance: AnyCodec | None = None,
+    mu: AnyCodec | None = None,
+    trace: AnyCodec | None = None,
+    ema: AnyCodec | None = None,
 ) -> optax.OptState:
     """Return a state with its moments in float32, to look at them, to edit or to move them.
 
@@ -171,7 +183,8 @@ def decompress(
     codecs = chosen(nu=nu, variance=variance, mu=mu, trace=trace, ema=ema)
 
     def decoded(node):
-        return CompressedState(node.dither_count, _decoded(node.inner_state, codecs), jnp.zeros_like(node.made_by))
+        made_by = jnp.zeros_like(node.made_by)
+        return CompressedState(node.dither_count, _decoded(node, codecs), made_by, node.scales)
 
     return _map_compressed(decoded, state)
 
@@ -180,11 +193,11 @@ def decompress(
 def recompress(
     state: optax.OptState,
     *,
-    nu: Codec | None = None,
-    variance: Codec | None = None,
-    mu: Codec | None = None,
-    trace: Codec | None = None,
-    ema: Codec | None = None,
+    nu: AnyCodec | None = None,
+    variance: AnyCodec | None = None,
+    mu: AnyCodec | None = None,
+    trace: AnyCodec | None = None,
+    ema: AnyCodec | None = None,
 ) -> optax.OptState:
     """Return a state with its moments in codes again: the way back from `decompress`.
 
@@ -203,7 +216,8 @@ def recompress(
       The state, codes where there were float32 arrays.
 
     Raises:
-      ValueError: No codec; no `CompressedState`, or none with such a field.
+      ValueError: No codec; no `CompressedState`, or none with such a field; the state of an ensemble outside of
+        `jax.vmap`.
       TypeError: Moments that are complex or float64, or already in codes.
 
     Example:
@@ -217,8 +231,10 @@ def recompress(
     codecs = chosen(nu=nu, variance=variance, mu=mu, trace=trace, ema=ema)
 
     def encoded(node):
-        inner_state = _encoded(node.inner_state, codecs, node.dither_count)
-        return CompressedState(node.dither_count, inner_state, jnp.full_like(node.made_by, checksum(codecs)))
+        if jnp.shape(node.dither_count):
+            raise ValueError("`state` is that of an ensemble. Map `recompress` over its members, with jax.vmap.")
+        inner_state, scales = _encoded(node.inner_state, codecs, node.dither_count, scales=node.scales)
+        return CompressedState(node.dither_count, inner_state, jnp.full_like(node.made_by, checksum(codecs)), scales)
 
     return _map_compressed(encoded, state)
 
@@ -234,18 +250,21 @@ class _Leaf(NamedTuple):
     reference: int | None = None  # the number of the leaf by whose root the codec divides
 
 
-def _leaves(state: Any, codecs: dict[str, Codec]) -> tuple[list[_Leaf], Any]:
-    """Return the leaves of a state, each with its codec, and the state's structure."""
+def _leaves(state: Any, codecs: dict[str, AnyCodec]) -> tuple[list[_Leaf], Any, list[ScaledField]]:
+    """Return the leaves of a state, each with its codec, the state's structure, and the moments that have scales."""
     flat, treedef = jax.tree_util.tree_flatten_with_path(state)
     leaves = [_Leaf(_checks.leaf_name(path), x) for path, x in flat]
     numbers = {path: number for number, (path, _) in enumerate(flat)}
     fields: dict[str, None] = {}
-    for path, entry in moments.entries(state):
+    scaled: list[ScaledField] = []
+    for at, (path, entry) in enumerate(moments.entries(state)):
         second = moments.second(entry) or "no second moment"
         for field, tree in moments.of(entry).items():
             fields[field], codec = None, codecs.get(field)
-            for rest, _ in jax.tree_util.tree_leaves_with_path(tree):
-                number = numbers[*path, GetAttrKey(field), *rest]
+            here = {numbers[*path, GetAttrKey(field), *rest]: rest for rest, _ in tree_leaves_with_path(tree)}
+            if codec is not None and is_scaled(codec):
+                scaled.append(ScaledField(at, field, codec.parts, jax.tree.structure(tree), [*here]))
+            for number, rest in here.items():
                 leaf = leaves[number]._replace(field=field, path=rest, codec=codec)
                 if codec is not None and codec.relative_to is not None:
                     leaf = leaf._replace(reference=numbers.get((*path, GetAttrKey(second), *rest)))
@@ -255,7 +274,7 @@ def _leaves(state: Any, codecs: dict[str, Codec]) -> tuple[list[_Leaf], Any]:
     for name in codecs.keys() - fields:
         found = listed(fields) if fields else f"none of {listed(moments.NAMES)}"
         raise ValueError(f"`{name}` is no field of the state of this transformation; it has {found}.")
-    return leaves, treedef
+    return leaves, treedef, scaled
 
 
 def _in_order(leaves: list[_Leaf]) -> list[int]:
@@ -263,9 +282,10 @@ def _in_order(leaves: list[_Leaf]) -> list[int]:
     return sorted((i for i, leaf in enumerate(leaves) if leaf.codec), key=lambda i: leaves[i].reference is not None)
 
 
-def _decoded(state: Any, codecs: dict[str, Codec]) -> Any:
+def _decoded(state: CompressedState, codecs: dict[str, AnyCodec]) -> Any:
     """Decode the moments of a state."""
-    leaves, treedef = _leaves(state, codecs)
+    leaves, treedef, scaled = _leaves(state.inner_state, codecs)
+    scales = by_leaf(state.scales, scaled)
     values = [leaf.value for leaf in leaves]
     for leaf in leaves:
         if leaf.field and leaf.codec is None and jnp.issubdtype(jnp.result_type(leaf.value), jnp.integer):
@@ -277,16 +297,26 @@ def _decoded(state: Any, codecs: dict[str, Codec]) -> Any:
                 f"`state` at {leaves[i].name} must be the {jnp.dtype(codec.dtype)} codes of {codec!r}, got "
                 f"{jnp.result_type(codes)}. Use the codec it was made with; decoded moments go through `recompress`."
             )
+        if is_scaled(codec) and i not in scales:
+            raise TypeError(f"`state` has no scales of {codec!r} for {leaves[i].name}. Use the codec it was made with.")
         root = None if reference is None else values[reference]
-        values[i] = moments.offloaded(_decode, codes, root, codec=codec)
+        values[i] = moments.offloaded(_decode, codes, root, scales.get(i), codec=codec)
     return jax.tree.unflatten(treedef, values)
 
 
-def _encoded(state: Any, codecs: dict[str, Codec], count: Any, *, before: Any = None) -> Any:
-    """Encode the moments of a state; what has become None, and every dtype, stays as it was before."""
-    leaves, treedef = _leaves(state if before is None else before, codecs)
+def _encoded(
+    state: Any, codecs: dict[str, AnyCodec], count: Any, *, before: Any = None, scales: Any = ()
+) -> tuple[Any, tuple[dict[str, Any], ...]]:
+    """Encode the moments of a state; what has become None, and every dtype, stays as it was before.
+
+    Scales need the whole of a moment, which XLA keeps in memory until then. It would keep those of all leaves, since it
+    makes one collective of those of all scales. So each leaf with scales waits for the one before.
+    """
+    leaves, treedef, scaled = _leaves(state if before is None else before, codecs)
+    kept = by_leaf(scales, scaled)
     now = treedef.flatten_up_to(state)
     values = [_kept(leaf, x) for leaf, x in zip(leaves, now, strict=True)]
+    last = None
     for i in _in_order(leaves):
         codec, reference = leaves[i].codec, leaves[i].reference
         if now[i] is None:
@@ -299,9 +329,15 @@ def _encoded(state: Any, codecs: dict[str, Codec], count: Any, *, before: Any = 
             )
         root = None if reference is None else values[reference]
         if reference is not None and leaves[reference].codec is not None:
-            root = moments.offloaded(_decode, root, None, codec=leaves[reference].codec)
-        values[i] = moments.offloaded(_encode, now[i], root, np.uint32(i), count, codec=codec)
-    return jax.tree.unflatten(treedef, values)
+            root = moments.offloaded(_decode, root, None, kept.get(reference), codec=leaves[reference].codec)
+        if not is_scaled(codec):
+            values[i] = moments.offloaded(_encode, now[i], root, np.uint32(i), count, None, codec=codec)
+            continue
+        if last is not None and isinstance(count, jax.core.Tracer):  # so that one moment at a time is in memory
+            now[i], values[last], kept[last] = jax.lax.optimization_barrier((now[i], values[last], kept[last]))
+        was, last = (None if before is None else leaves[i].value, kept.get(i)), i
+        values[i], kept[i] = moments.offloaded(_encode, now[i], root, np.uint32(i), count, was, codec=codec)
+    return jax.tree.unflatten(treedef, values), stored(kept, scaled)
 
 
 def _kept(leaf: _Leaf, now: Any) -> Any:
@@ -312,26 +348,31 @@ def _kept(leaf: _Leaf, now: Any) -> Any:
 
 
 @functools.partial(jax.jit, static_argnames="codec")  # traced once per shape
-def _decode(codes, reference, *, codec):
-    moment = codec.decode(codes)
+def _decode(codes, reference, scales, *, codec):
+    moment = codec.decode(codes) if scales is None else codec.decode(codes, scales)
     return moment if reference is None else moment * jnp.sqrt(reference)
 
 
 @functools.partial(jax.jit, static_argnames="codec")  # traced once per shape
-def _encode(moment, reference, number, count, *, codec):
+def _encode(moment, reference, number, count, was, *, codec):
     moment = moment.astype(jnp.float32)
     if reference is not None:
         moment = jnp.where(reference > 0, moment / jnp.sqrt(reference), 0.0)
-    return codec.encode(moment, dither(moment, number, count))
+    bits = dither(moment, number, count)
+    return codec.encode(moment, bits) if was is None else encoded_again(codec, moment, bits, *was)
 
 
-def _beside(state: Any, params: Any) -> Any:
-    """Give moments the shardings of their parameters: what is constant under jit would land on one device."""
-    leaves, treedef = _leaves(state, {})
-    homes = dict(jax.tree_util.tree_leaves_with_path(params))
+def _beside(state: Any, params: Any, codecs: Any = None) -> Any:
+    """Give moments the shardings of their parameters: what is constant under jit would land on one device.
+
+    With codecs, only the moments that these are for.
+    """
+    leaves, treedef, _ = _leaves(state, codecs or {})
+    homes = dict(tree_leaves_with_path(params))
 
     def beside_parameter(leaf):
-        home = None if leaf.field is None else homes.get(leaf.path)
+        left = leaf.field is None if codecs is None else leaf.codec is None
+        home = None if left else homes.get(leaf.path)
         return leaf.value if home is None or jnp.shape(home) != leaf.value.shape else moments.beside(home, leaf.value)
 
     return jax.tree.unflatten(treedef, map(beside_parameter, leaves))

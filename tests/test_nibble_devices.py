@@ -1,0 +1,128 @@
+"""Half bytes and their scales on several devices: the bits of one, collectives of vectors, shards of their own."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+from kit.rows import rows
+from kit.training import gradients
+from kit.trees import same, types
+
+from rmsprop_optax import rmsprop
+from rmsprop_optax.compression import RmsNibble, compressed
+from rmsprop_optax.sharding import state_shardings
+
+NIBBLE = {"nu": RmsNibble()}
+
+
+def whole_and_split(tx, axis_type, specs, steps=3):
+    mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(axis_type, axis_type))
+    places = {name: NamedSharding(mesh, spec) for name, spec in specs.items()}
+    rng = np.random.default_rng(0)
+    params = {name: jnp.full((2, 32, 64) if name == "layers" else (64, 32), 0.5) for name in specs}
+    grads = [
+        {
+            name: np.asarray(rng.normal(size=p.shape) * np.exp(2 * rng.normal(size=p.shape)), np.float32)
+            for name, p in params.items()
+        }
+        for _ in range(steps)
+    ]
+    many = jax.device_put(params, places)
+    layout = state_shardings(tx, many)
+    update = jax.jit(tx.update, out_shardings=(places, layout))
+    one, split, _state = tx.init(params), jax.jit(tx.init, out_shardings=layout)(many), None
+    text = update.lower(jax.device_put(grads[0], places), split, many).compile().as_text()
+    for g in grads:
+        updates, one = jax.jit(tx.update)(g, one, params)
+        theirs, split = update(jax.device_put(g, places), split, many)
+        assert same(updates, jax.device_get(theirs))
+    assert same(one, jax.device_get(split))
+    return text, layout
+
+
+ALONG = {
+    "rows": {"w": P("x", None), "layers": P(None, "x", None)},
+    "columns": {"w": P(None, "x"), "layers": P(None, None, "x")},
+    "both": {"w": P("x", "y"), "layers": P(None, "y", "x")},
+    "all on rows": {"w": P(("x", "y")), "layers": P(None, ("x", "y"), None)},
+}
+
+
+@pytest.mark.parametrize(
+    ("along", "axis_type"),
+    rows([(a, t) for a in ALONG for t in (AxisType.Auto, AxisType.Explicit)], [("both", AxisType.Explicit)]),
+)
+def test_any_split_gives_the_bits_of_one_device_and_moves_vectors_only(along, axis_type):
+    text, layout = whole_and_split(compressed(rmsprop(0.01), **NIBBLE), axis_type, ALONG[along])
+    moved = re.findall(r"= (.*?) (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)\(", text)
+    assert {kind for _, kind in moved} == {"all-reduce"}
+    for shapes, _ in moved:
+        for dims in re.findall(r"\w+\[([\d,]*)\]", shapes):
+            assert np.prod([int(n) for n in dims.split(",") if n]) <= 2 * 64, dims
+    for leaf, spec in ALONG[along].items():
+        *front, row, column = (*spec, None) if len(spec) == 1 else spec
+        of_parts = {"row_rms": (row, None), "column_max": (None, column), "rms": (None, None)}
+        for part, ends in of_parts.items():
+            scale = layout.scales[0][f"nu_{part}"][leaf]
+            assert scale.is_equivalent_to(NamedSharding(scale.mesh, P(*front, *ends)), len(front) + 2), (part, leaf)
+        assert optax.tree.get(layout, "nu")[leaf].spec == spec
+
+
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
+def test_where_only_the_number_of_the_matrix_is_split_nothing_moves(axis_type):
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(axis_type,))
+    place = NamedSharding(mesh, P("x"))
+    tx, params = compressed(rmsprop(0.01), **NIBBLE), {"experts": jnp.ones((8, 32, 16))}
+    many = jax.device_put(params, place)
+    layout = state_shardings(tx, many)
+    assert {s.spec[0] for s in jax.tree.leaves(layout.scales)} == {"x"}
+    state = jax.jit(tx.init, out_shardings=layout)(many)
+    update = jax.jit(tx.update, out_shardings=(jax.tree.map(lambda p: p.sharding, many), layout))
+    text = update.lower(many, state, many).compile().as_text()
+    for collective in ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter"):
+        assert collective not in text
+    grads = gradients(1, params)[0]
+    _, ours = update(jax.device_put(grads, place), state, many)
+    _, theirs = jax.jit(tx.update)(grads, tx.init(params), params)
+    assert same(theirs, jax.device_get(ours))
+
+
+@pytest.mark.parametrize("axis_type", rows([AxisType.Auto, AxisType.Explicit], [AxisType.Auto]))
+def test_inside_shard_map_each_shard_has_scales_of_its_own(axis_type):
+    """Its error is no larger than that of the whole: fewer elements share a scale."""
+    mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(axis_type, axis_type))
+    codec, spec = RmsNibble(), P("x", "y")
+    rng = np.random.default_rng(0)
+    nu = np.exp(rng.normal(size=(128, 1)) + rng.normal(size=(1, 96)) + 0.7 * rng.normal(size=(128, 96)))
+
+    def error(x):
+        scales = codec.scales(x)
+        bits = jax.random.bits(jax.random.key(0), x.shape)
+        return jnp.log(codec.decode(codec.encode(x, bits, scales), scales) / x) / 2
+
+    nu = jnp.asarray(nu, jnp.float32)
+    inside = jax.jit(jax.shard_map(error, mesh=mesh, in_specs=spec, out_specs=spec))
+    shards = np.asarray(inside(jax.device_put(nu, NamedSharding(mesh, spec))))
+    rms = lambda x: np.sqrt(np.mean(np.asarray(x) ** 2))  # noqa: E731
+    assert 0.05 < rms(shards) < 1.05 * rms(error(nu))
+
+
+def test_a_run_inside_shard_map_keeps_its_types_with_scales_split_as_the_parameters():
+    mesh, spec, tx = jax.make_mesh((4, 2), ("x", "y")), P("x", "y"), compressed(rmsprop(0.1), **NIBBLE)
+    params = jax.device_put({"w": jnp.ones((128, 64))}, NamedSharding(mesh, spec))
+    layout = jax.tree.map(lambda x: spec if x.ndim else P(), jax.eval_shape(tx.init, params))
+    over = functools.partial(jax.shard_map, mesh=mesh)
+    state = jax.jit(over(tx.init, in_specs=spec, out_specs=layout))(params)
+    assert state.scales[0]["nu_row_rms"]["w"].shape == (128, 2)
+    update = jax.jit(over(tx.update, in_specs=(spec, layout), out_specs=(spec, layout)))
+    for _ in range(2):
+        updates, after = update(params, state)
+        assert types(after) == types(state)
+        state = after
+    assert np.isfinite(updates["w"]).all()
