@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-NAMES = ("4 bits, mean", "4 bits, largest", "4 bits, largest, evenly", "3 bits, mean", "2 bits, mean")
+NAMES = ("4 bits, largest", "3 bits, mean", "2 bits, mean")
 NU = jnp.asarray(np.random.default_rng(0).lognormal(sigma=6, size=(48, 20)), jnp.float32).at[3].set(0).at[:, 2].set(0)
 
 
@@ -39,21 +39,14 @@ def test_zero_stays_zero_what_is_positive_stays_so_and_none_is_above_the_largest
     assert (back.max(1) <= step**2 * NU.max(1)).all()
 
 
-@pytest.mark.parametrize("name", NAMES[1:3])
-def test_what_a_code_below_the_largest_gave_comes_back(fewer_bits, name):
-    through = jax.jit(fewer_bits.CODES[name].through)
+def test_what_a_code_below_the_largest_gave_comes_back(fewer_bits):
+    through = jax.jit(fewer_bits.CODES["4 bits, largest"].through)
     once = through(NU, 0, jnp.int32(1))
     assert (through(once, 0, jnp.int32(2)) == once).all()
     assert (once != NU).any()
 
 
-def test_what_a_code_about_the_mean_gave_is_at_rest_after_a_few_times(fewer_bits):
-    rng = np.random.default_rng(0)
-    sizes = rng.normal(size=(256, 1)) + rng.normal(size=(1, 128)) + 0.7 * rng.normal(size=(256, 128))
-    through = jax.jit(fewer_bits.CODES["4 bits, mean"].through)
-    first = through(jnp.asarray(np.exp(sizes), jnp.float32), 0, jnp.int32(1))
-    back = first
-    for count in range(2, 6):
-        back = through(back, 0, jnp.int32(count))
-    assert (through(back, 0, jnp.int32(6)) == back).all()
-    assert (back != first).mean() < 0.02
+def test_the_bytes_of_half_a_byte_are_those_of_its_arrays(fewer_bits):
+    assert fewer_bits._bytes((64, 48), "nibble") == 64 * 48 / 2 + 4 * (64 + 48) + 2
+    assert fewer_bits._bytes((15, 48), "nibble") == 15 * 48 + 10
+    assert fewer_bits._bytes((64, 48), "3 bits, mean") == 64 * 48 * 3 / 8 + 5 * (64 + 48)

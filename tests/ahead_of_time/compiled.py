@@ -59,9 +59,10 @@ def cases():
     import optax
 
     from rmsprop_optax import rmsprop
-    from rmsprop_optax.compression import BFloat16, RmsByte, SignedByte, compressed, with_master_weights
+    from rmsprop_optax.compression import BFloat16, RmsByte, RmsNibble, SignedByte, compressed, with_master_weights
 
     byte = compressed(rmsprop(1e-3), nu=RmsByte())
+    nibble = compressed(rmsprop(1e-3), nu=RmsNibble())
     mean = SignedByte(relative_to="nu")
     return {
         "optax.rmsprop": (optax.rmsprop(1e-3), jnp.float32),
@@ -77,6 +78,9 @@ def cases():
         "byte, bfloat16 weights + 16": (with_master_weights(byte), jnp.bfloat16),
         "byte, bfloat16 weights + 8": (with_master_weights(byte, low_bits=8), jnp.bfloat16),
         "byte, bfloat16 weights + 0": (with_master_weights(byte, low_bits=0), jnp.bfloat16),
+        "nibble": (nibble, jnp.float32),
+        "nibble, centered": (compressed(rmsprop(1e-3, centered=True), variance=RmsNibble(), mu=mean), jnp.float32),
+        "nibble, bfloat16 weights + 8": (with_master_weights(nibble, low_bits=8), jnp.bfloat16),
     }
 
 
@@ -86,6 +90,8 @@ def measure(tx, dtype, devices):
     import optax
     from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
+    from rmsprop_optax.sharding import state_shardings
+
     def place(name):
         if len(devices) == 1:
             return SingleDeviceSharding(devices[0])
@@ -94,16 +100,10 @@ def measure(tx, dtype, devices):
         return NamedSharding(Mesh(np.array(devices), ("fsdp",)), PartitionSpec(*SPECS[name]))
 
     params = {name: jax.ShapeDtypeStruct(shape, dtype, sharding=place(name)) for name, shape in SHAPES.items()}
-    spots = {leaf.shape: leaf.sharding for leaf in params.values()}
-    scalar = (
-        SingleDeviceSharding(devices[0])
-        if len(devices) == 1
-        else NamedSharding(spots[SHAPES["a"]].mesh, PartitionSpec())
-    )
-    state = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=spots.get(x.shape, scalar)),
-        jax.eval_shape(tx.init, params),
-    )
+    shapes = jax.eval_shape(tx.init, params)
+    alone = jax.tree.map(lambda x: SingleDeviceSharding(devices[0]), shapes)
+    layout = alone if len(devices) == 1 else state_shardings(tx, params)
+    state = jax.tree.map(lambda x, home: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=home), shapes, layout)
 
     def step(params, state, grads):
         updates, state = tx.update(grads, state, params)

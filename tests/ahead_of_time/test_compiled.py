@@ -1,5 +1,7 @@
 """On an H100 and a TPU v5e: one kernel a leaf, no temporary of a leaf's size, no collective under sharding.
 
+Codes that count from scales, "nibble", need more: several kernels, two moments in memory, collectives of scales.
+
 pytest -m ahead_of_time tests/ahead_of_time
 """
 
@@ -45,13 +47,14 @@ def printed(target, *command):
 @pytest.mark.parametrize("target", COMPILER)
 def test_no_collective_under_sharding(target):
     for line in found(target):
-        assert line["collectives"] == [], line
+        scaled = "nibble" in line["case"] and line["devices"] > 1
+        assert line["collectives"] == (["all-reduce"] if scaled else []), line
 
 
 @pytest.mark.parametrize("target", COMPILER)
 def test_no_temporary_of_a_leaf_s_size(target):
     for line in found(target):
-        if target == "h100" or "weights" not in line["case"]:
+        if "nibble" not in line["case"] and (target == "h100" or "weights" not in line["case"]):
             assert line["temporary bytes"] < line["smallest leaf's bytes"] / 8, line
 
 
@@ -59,7 +62,7 @@ def test_low_halves_need_no_more_temporaries_on_a_tpu_than_they_keep():
     """XLA splits the update there; a float32 copy of the weights would be 4 bytes a parameter."""
     size = sum(math.prod(shape) for shape in compiled.SHAPES.values())
     for line in found("v5e"):
-        if "weights" in line["case"]:
+        if "byte" in line["case"] and "weights" in line["case"]:
             low_bits = int(line["case"].split("+")[1])
             low_bytes = low_bits / 8 * size / line["devices"]
             assert line["temporary bytes"] <= 1.01 * low_bytes + line["smallest leaf's bytes"] / 8, line
@@ -67,14 +70,25 @@ def test_low_halves_need_no_more_temporaries_on_a_tpu_than_they_keep():
 
 def test_one_kernel_a_leaf_on_the_gpu():
     for line in found("h100"):
-        assert line["kernels a leaf"] == 1, line
+        if "nibble" not in line["case"]:
+            assert line["kernels a leaf"] == 1, line
 
 
 def test_what_else_runs_on_the_gpu_is_no_larger_than_an_axis():
     """A few numbers of the step, and the multiples of an axis's stride."""
     for line in found("h100"):
-        assert line["smaller kernels"] <= 5 * 3, line
-        assert line["largest small kernel"] <= 8192, line
+        if "nibble" not in line["case"]:
+            assert line["smaller kernels"] <= 5 * 3, line
+            assert line["largest small kernel"] <= 8192, line
+
+
+@pytest.mark.parametrize("target", COMPILER)
+def test_scales_keep_the_moments_of_two_leaves_in_memory_and_not_of_all(target):
+    """4 bytes an element of two moments, and a byte of what is unpacked, whatever the number of leaves and devices."""
+    largest = max(math.prod(shape) for shape in compiled.SHAPES.values())
+    for line in found(target):
+        if line["case"] in ("nibble", "nibble, bfloat16 weights + 8"):
+            assert line["temporary bytes"] <= 9.1 * largest / line["devices"], line
 
 
 def test_a_state_streamed_from_the_host_takes_no_more_of_a_tpu_with_more_leaves():

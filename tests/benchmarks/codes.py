@@ -5,10 +5,11 @@ Each takes a mean square through its code and back. What it would store, in byte
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rmsprop_optax.compression import BFloat16, RmsByte
+from rmsprop_optax.compression import BFloat16, RmsByte, RmsNibble
 from rmsprop_optax.compression.codecs import dither
 
 
@@ -24,13 +25,31 @@ def ours(codec):
     return through
 
 
-def in_blocks(function, size):
+def nibble(nu, number, count):
+    codec = RmsNibble()
+    scales = codec.scales(nu)
+    return codec.decode(codec.encode(nu, dither(nu, jnp.uint32(number), count), scales), scales)
+
+
+def factored(nu, number, count):
+    """Return what the means of rows and columns tell, as Adafactor keeps them; vectors and scalars are in the byte.
+
+    The rows are all axes but the last.
+    """
+    if nu.ndim < 2:
+        return ours(RmsByte())(nu, number, count)
+    whole = nu.mean()
+    columns = nu.mean(tuple(range(nu.ndim - 1)), keepdims=True)
+    return nu.mean(-1, keepdims=True) * (columns / jnp.where(whole > 0, whole, 1))
+
+
+def in_blocks(function, size, **padding):
     """Apply a function of (blocks, size) arrays to an array cut into blocks in the order of its elements."""
 
     def through(nu, number, count):
         del number, count
         flat = nu.ravel()
-        blocks = jnp.pad(flat, (0, -flat.size % size)).reshape(-1, size)
+        blocks = jnp.pad(flat, (0, -flat.size % size), **padding).reshape(-1, size)
         return function(blocks).ravel()[: flat.size].reshape(nu.shape)
 
     return through
@@ -72,6 +91,30 @@ def dynamic(blocks):
     return jnp.asarray(values)[codes] * scale
 
 
+def endpoints(nu, number, count):
+    """TurboAdam's code: 16 levels, even in the logarithm, between the smallest and the largest of 128 elements.
+
+    Zero counts as 1.2e-38. Random bits round up or down so that `nu` is right on average; the ends are kept in float16.
+    """
+
+    def through(blocks):
+        logs = jnp.log(jnp.maximum(blocks, 1.2e-38))
+        low = _outward(logs.min(1, keepdims=True), -1)
+        step = (_outward(logs.max(1, keepdims=True), 1) - low) / 15
+        below = jnp.clip(jnp.floor((logs - low) / jnp.maximum(step, 1e-10)), 0, 14)
+        under, over = jnp.exp(low + below * step), jnp.exp(low + (below + 1) * step)
+        random = jax.random.uniform(jax.random.fold_in(jax.random.key(number), count), blocks.shape)
+        return jnp.where(random < (blocks - under) / jnp.maximum(over - under, 1.2e-38), over, under)
+
+    return in_blocks(through, 128, mode="edge")(nu, number, count)
+
+
+def _outward(x, sign):
+    half = x.astype(jnp.float16)
+    inside = sign * half.astype(jnp.float32) < sign * x
+    return jnp.where(inside, jnp.nextafter(half, jnp.full_like(half, sign * jnp.inf)), half).astype(jnp.float32)
+
+
 def nearest_bfloat16(nu, number, count):
     del number, count
     bits = nu.view(jnp.uint32)
@@ -80,9 +123,12 @@ def nearest_bfloat16(nu, number, count):
 
 CODES = {
     "byte": Code(1.0, ours(RmsByte())),
+    "nibble": Code(0.5, nibble),
     "bfloat16": Code(2.0, ours(BFloat16())),
     "FlashOptim": Code(1 + 2 / 32, in_blocks(square_root, 32)),
     "bitsandbytes": Code(1 + 4 / 256, in_blocks(dynamic, 256)),
+    "TurboAdam": Code(0.5 + 4 / 128, endpoints),
+    "factored": Code(0.0, factored),
     "linear": Code(1 + 4 / 256, in_blocks(linear_absmax, 256)),
     "bfloat16, nearest": Code(2.0, nearest_bfloat16),
 }

@@ -1,7 +1,7 @@
-"""Four, three and two bits an element for `nu`, and none: python tests/benchmarks/fewer_bits.py [--quick].
+"""Three and two bits an element for `nu`, and four below the largest: python tests/benchmarks/fewer_bits.py [--quick].
 
-A code of so few bits holds the root r of `nu` relative to an estimate that is kept for each row and each column, the
-last axis being the columns and all others the rows:
+Like `RmsNibble`, whose figures stand beside them, a code of so few bits holds the root r of `nu` relative to an
+estimate that is kept for each row and each column, the last axis being the columns and all others the rows:
 
     mean     the root of (mean of its row x mean of its column / mean of all), as a factored state has it
     largest  the smaller of the largest r in its row and the largest in its column, which no r in the array is above
@@ -30,9 +30,9 @@ import streams
 import tables
 import tasks
 import training
-from codes import Code, ours
+from codes import Code, factored, nibble, ours
 
-from rmsprop_optax.compression import RmsByte
+from rmsprop_optax.compression import RmsByte, RmsNibble
 from rmsprop_optax.compression.codecs import dither
 
 LEAST, MOST = 8 * (127 - 56), 8 * (127 + 56)  # of an estimate: all points squared are normal floats
@@ -110,14 +110,6 @@ def zone_ends(estimate, grid):
     return ends
 
 
-def factored(nu, number, count):
-    """Return what rows and columns alone tell: no bits for an element."""
-    if nu.ndim < 2:
-        return ours(RmsByte())(nu, number, count)
-    whole = nu.mean()
-    return nu.mean(-1, keepdims=True) * (nu.mean(_rows(nu), keepdims=True) / jnp.where(whole > 0, whole, 1))
-
-
 def _bits_of(r):
     return jax.lax.bitcast_convert_type(r, jnp.int32)
 
@@ -131,13 +123,11 @@ def _fourth_root(r):
 
 
 GRIDS = {
-    "4 bits, mean": (mean, Grid(4, (4, 2, 1, 2, 4), (-20, -5, -2, 1, 5, 8), _fourth_root)),
     "4 bits, largest": (largest, Grid(4, (4, 2), (-32, -22, 0), jnp.log)),
-    "4 bits, largest, evenly": (largest, Grid(4, (2,), (-28, 0), jnp.log)),
     "3 bits, mean": (mean, Grid(3, (4,), (-9, 8), _fourth_root)),
     "2 bits, mean": (mean, Grid(2, (8,), (0, 1), _fourth_root)),
 }
-CODES = {"byte": Code(1.0, ours(RmsByte()))}
+CODES = {"byte": Code(1.0, ours(RmsByte())), "nibble": Code(0.5, nibble)}
 CODES |= {name: Code(grid.bits / 8, in_zones(estimate, grid)) for name, (estimate, grid) in GRIDS.items()}
 CODES["0 bits"] = Code(0.0, factored)
 
@@ -145,17 +135,22 @@ CODES["0 bits"] = Code(0.0, factored)
 def stored(task, name):
     """Return the bytes a parameter: of a code's bits, and of what it keeps of each row and each column.
 
-    That is a mean in float32 and the largest in a byte, or one of them.
+    That is a mean in float32 and the largest in a byte, or one of them; for `RmsNibble` it is counted from its arrays.
     """
     shapes = [leaf.shape for leaf in jax.tree.leaves(jax.eval_shape(task.init, jax.random.key(0)))]
-    scale = 0 if name == "byte" else 1 if "largest" in name else 5 if "mean" in name else 4
-    bytes_ = [
-        math.prod(shape) * CODES[name].bytes_per_parameter + scale * (math.prod(shape[:-1]) + shape[-1])
-        if len(shape) > 1
-        else math.prod(shape)
-        for shape in shapes
-    ]
-    return sum(bytes_) / sum(map(math.prod, shapes))
+    return sum(_bytes(shape, name) for shape in shapes) / sum(map(math.prod, shapes))
+
+
+def _bytes(shape, name):
+    if name == "byte" or len(shape) < 2:
+        return math.prod(shape)
+    if name == "nibble":
+        x = jax.ShapeDtypeStruct(shape, jnp.float32)
+        scales = jax.eval_shape(RmsNibble().scales, x)
+        codes = jax.eval_shape(RmsNibble().encode, x, jax.ShapeDtypeStruct(shape, jnp.uint32), scales)
+        return sum(array.size * array.dtype.itemsize for array in (codes, *scales.values()))
+    scale = 1 if "largest" in name else 5 if "mean" in name else 4
+    return math.prod(shape) * CODES[name].bytes_per_parameter + scale * (math.prod(shape[:-1]) + shape[-1])
 
 
 def run(steps, found):
@@ -181,7 +176,7 @@ def main():
         if not quick:
             RESULTS.write_text(json.dumps(found, indent=1) + "\n")
 
-    for _ in run((100, 50) if quick else (2500, 800), found["streams"]):
+    for _ in run((100, 50) if quick else (2500, 1600), found["streams"]):
         save()
     if "training" not in found:
         codes = {name: (training.coded(code), False) for name, code in CODES.items()}

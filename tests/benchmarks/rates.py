@@ -6,9 +6,9 @@ The tasks, starts and batches are those of training.py. Rates are half octaves f
 are not judged: from a grid of four, on until the best is between two that are worse. The best rate for the training
 part may not be the best for the part held out, so each part has a rate chosen for it. At such rates a few runs end with
 a loss many times that of the others, which would decide a mean of losses: the mean of the logarithm of the loss is what
-is chosen by and compared. Where a code's rate is not float32's, it is judged at that of float32 too. Each code is saved
-in docs/evidence/codes_at_their_best_rate.json when it is done; codes that the file has are not trained again, so remove
-the file to begin again. More than half an hour on one CPU core.
+is chosen by and compared. Where a code's rate is not float32's, it is judged at that of float32 too, and float32 at
+that of the code. Each code is saved in docs/evidence/codes_at_their_best_rate.json when it is done; codes that the file
+has are not trained again, so remove the file to begin again. More than half an hour on one CPU core.
 """
 
 import argparse
@@ -115,9 +115,24 @@ def at_float32s_rate(name, settings, found, save):
                 save()
 
 
+def float32_at_their_rates(name, settings, found, save):
+    """Judge float32 also at the rates of the codes: what does it lose there itself?"""
+    task, (make, low) = settings["task"](), training.optimizers()["float32"]
+    for p, part in enumerate(PARTS):
+        base = found["float32"][part]
+        there = base.setdefault("losses at other rates", {})
+        for i in sorted({row[part]["half octaves"] for row in found.values()} - {base["half octaves"]}):
+            if f"{rate(i):.2g}" not in there:
+                losses = trainer(task, make, low, settings, f"{name}, float32, {part}, at {rate(i):.2g}")
+                judged = losses([i], range(settings["judged"]))[0, :, p]
+                there[f"{rate(i):.2g}"] = [float(f"{loss:.7g}") for loss in judged]
+                save()
+
+
 def measure(name, settings, codes, save):
     run(name, settings, codes, save)
     at_float32s_rate(name, settings, codes, save)
+    float32_at_their_rates(name, settings, codes, save)
 
 
 def main():

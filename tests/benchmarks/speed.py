@@ -12,7 +12,7 @@ import optax
 import timing
 
 from rmsprop_optax import rmsprop
-from rmsprop_optax.compression import BFloat16, RmsByte, compressed, with_master_weights
+from rmsprop_optax.compression import BFloat16, RmsByte, RmsNibble, compressed, with_master_weights
 
 LEAVES = 4
 
@@ -20,6 +20,7 @@ LEAVES = 4
 def cases():
     """Name the cases: the transformation, and whether parameters and gradients are bfloat16; the first is the base."""
     byte = compressed(rmsprop(1e-3), nu=RmsByte())
+    nibble = compressed(rmsprop(1e-3), nu=RmsNibble())
     return {
         "optax.rmsprop": (optax.rmsprop(1e-3), False),
         "float32": (rmsprop(1e-3), False),
@@ -28,6 +29,8 @@ def cases():
         "byte, bfloat16 parameters + 16 bits": (with_master_weights(byte), True),
         "byte, bfloat16 parameters + 8 bits": (with_master_weights(byte, low_bits=8), True),
         "byte, bfloat16 parameters + 0 bits": (with_master_weights(byte, low_bits=0), True),
+        "nibble": (nibble, False),
+        "nibble, bfloat16 parameters + 8 bits": (with_master_weights(nibble, low_bits=8), True),
     }
 
 

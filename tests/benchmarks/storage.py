@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from rmsprop_optax import rmsprop
-from rmsprop_optax.compression import BFloat16, RmsByte, SignedByte, compressed, with_master_weights
+from rmsprop_optax.compression import BFloat16, RmsByte, RmsNibble, SignedByte, compressed, with_master_weights
 
 SHAPE, LEAVES = (512, 512), 4
 
@@ -15,6 +15,7 @@ SHAPE, LEAVES = (512, 512), 4
 def ours():
     """Name the combinations: the transformation, and whether parameters and gradients are bfloat16."""
     byte = compressed(rmsprop(1e-3), nu=RmsByte())
+    nibble = compressed(rmsprop(1e-3), nu=RmsNibble())
     mean = SignedByte(relative_to="nu")
     momentum, centered = rmsprop(1e-3, momentum=0.9, lr_in_momentum=False), rmsprop(1e-3, centered=True)
     return {
@@ -24,6 +25,8 @@ def ours():
         "rmsprop, `nu` in a byte, bfloat16 parameters + 16 bits": (with_master_weights(byte), True),
         "rmsprop, `nu` in a byte, bfloat16 parameters + 8 bits": (with_master_weights(byte, low_bits=8), True),
         "rmsprop, `nu` in a byte, bfloat16 parameters + 0 bits": (with_master_weights(byte, low_bits=0), True),
+        "rmsprop, `nu` in half a byte": (nibble, False),
+        "rmsprop, `nu` in half a byte, bfloat16 parameters + 8 bits": (with_master_weights(nibble, low_bits=8), True),
         "rmsprop with momentum": (momentum, False),
         "rmsprop with momentum, both in bytes": (compressed(momentum, nu=RmsByte(), trace=SignedByte(1.0)), False),
         "rmsprop with momentum, a byte and bfloat16": (compressed(momentum, nu=RmsByte(), trace=BFloat16()), False),

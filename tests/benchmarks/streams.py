@@ -126,29 +126,29 @@ def links(task, steps, seed=0):
     }
 
 
-def periodic(code, decay, kind, last=200, elements=64, measured=4096):
-    """Return, for every period to the last, the mean over time and elements of r used over r true.
+def periodic(code, decay, kind, last=200, elements=(16, 20), measured=4096):
+    """Return, for every period to the last, the mean over time and the elements of a matrix of r used over r true.
 
     The gradients repeat exactly: one of 1 and zeros after it ("spike"), or a period of random ones ("random").
     """
     periods = jnp.arange(2, last + 1)
     table = jnp.asarray(np.random.default_rng(0).normal(size=last) * 0.1, jnp.float32)
     warm = round(6 / (1 - decay))
-    shape = (len(periods), elements)
+    shape = (len(periods), *elements)
 
     def step(carry, t):
         stored, true, total = carry
         at = t % periods
         g = jnp.where(at == 0, 1.0, 0.0) if kind == "spike" else table[at]
-        g = jnp.broadcast_to(g[:, None], shape)
+        g = jnp.broadcast_to(g[:, None, None], shape)
         used, true = _average(decay, stored, g), _average(decay, true, g)
         counted = (t >= warm) & (t < warm + measured // periods * periods)
-        total = total + jnp.where(counted[:, None], jnp.sqrt(used / true), 0)
+        total = total + jnp.where(counted[:, None, None], jnp.sqrt(used / true), 0)
         return (code.through(used, 0, t + 1), true, total), None
 
     start = (jnp.zeros(shape), jnp.zeros(shape), jnp.zeros(shape))
     total = jax.jit(lambda start: jax.lax.scan(step, start, jnp.arange(warm + measured))[0][2])(start)
-    return np.asarray(total / (measured // periods * periods)[:, None])
+    return np.asarray(total.mean((1, 2)) / (measured // periods * periods))
 
 
 def run(steps):
@@ -157,9 +157,7 @@ def run(steps):
     for name, task, count in zip(("digits", "manual"), (tasks.cnn(), tasks.transformer()), steps, strict=True):
         found["streams"][name] = measure(task, count, CODES)
         found["fields"][name] = links(task, count)
-    for name in ("byte", "bfloat16"):
-        means = {
-            d: np.concatenate([periodic(CODES[name], d, kind).mean(1) for kind in ("spike", "random")]) for d in DECAYS
-        }
+    for name in ("byte", "nibble", "bfloat16"):
+        means = {d: np.concatenate([periodic(CODES[name], d, kind) for kind in ("spike", "random")]) for d in DECAYS}
         found["periodic"][name] = {str(d): [float(m.min()), float(m.max())] for d, m in means.items()}
     return found

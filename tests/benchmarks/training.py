@@ -15,7 +15,7 @@ from codes import CODES
 from tqdm import tqdm
 
 from rmsprop_optax import rmsprop
-from rmsprop_optax.compression import BFloat16, RmsByte, compressed, export_weights, with_master_weights
+from rmsprop_optax.compression import BFloat16, RmsByte, RmsNibble, compressed, export_weights, with_master_weights
 
 DECAY = 0.99
 
@@ -41,15 +41,19 @@ def coded(code):
 def optimizers():
     """Name float32 and all codes: a function from the learning rate, and whether parameters are bfloat16."""
     byte = lambda rate: compressed(rmsprop(rate, DECAY), nu=RmsByte())  # noqa: E731
+    nibble = lambda rate: compressed(rmsprop(rate, DECAY), nu=RmsNibble())  # noqa: E731
     found = {
         "float32": (lambda rate: rmsprop(rate, DECAY), False),
         "byte": (byte, False),
+        "nibble": (nibble, False),
         "bfloat16": (lambda rate: compressed(rmsprop(rate, DECAY), nu=BFloat16()), False),
     }
     found |= {name: (coded(CODES[name]), False) for name in CODES if name not in found}
     for bits in (8, 0):
         make = lambda rate, bits=bits: with_master_weights(byte(rate), low_bits=bits)  # noqa: E731
         found[f"byte, bfloat16 weights + {bits}"] = (make, True)
+    low_nibble = lambda rate: with_master_weights(nibble(rate), low_bits=8)  # noqa: E731
+    found["nibble, bfloat16 weights + 8"] = (low_nibble, True)
     found["byte, bfloat16 weights rounded to nearest"] = (byte, True)
     return found
 
