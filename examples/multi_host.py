@@ -43,7 +43,7 @@ from jax.sharding import PartitionSpec as P
 from tqdm import tqdm
 
 from rmsprop_optax import rmsprop
-from rmsprop_optax.compression import RmsByte, compressed
+from rmsprop_optax.compression import RmsByte, RmsNibble, compressed
 from rmsprop_optax.sharding import state_shardings
 
 TEXT = "\n\n".join(text for _, text in sorted(topics.items()))
@@ -107,7 +107,8 @@ def split(shape, mesh):
 def optimizer(args):
     schedule = optax.cosine_decay_schedule(args.learning_rate, args.steps)
     tx = optax.chain(optax.clip_by_global_norm(1.0), rmsprop(schedule, decay=0.95))
-    return compressed(tx, nu=RmsByte()) if args.state == "byte" else tx
+    codecs = {"byte": RmsByte(), "nibble": RmsNibble()}
+    return tx if args.state == "plain" else compressed(tx, nu=codecs[args.state])
 
 
 def train(args):
@@ -157,7 +158,9 @@ def train(args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs")
-    parser.add_argument("--state", choices=["plain", "byte"], default="plain", help="4 bytes a parameter, or 1")
+    parser.add_argument(
+        "--state", choices=["plain", "byte", "nibble"], default="plain", help="4 bytes a parameter, 1, or half of one"
+    )
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--batch", type=int, default=16, help="rows of text, a multiple of the number of devices")

@@ -68,7 +68,7 @@ class Runs:
             return checkpointer.restore(folder, jax.tree.map(lambda x: np.empty(x.shape, x.dtype), found))
 
 
-@pytest.fixture(scope="module", params=["plain", "byte"])
+@pytest.fixture(scope="module", params=["plain", "byte", "nibble"])
 def runs(request, tmp_path_factory, programs):
     return Runs(request.param, tmp_path_factory.mktemp(request.param), programs)
 

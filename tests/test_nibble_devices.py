@@ -11,10 +11,11 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from kit.rows import rows
-from kit.training import gradients
+from kit.storing import through_orbax
+from kit.training import gradients, train
 from kit.trees import same, types
 
-from rmsprop_optax import rmsprop
+from rmsprop_optax import checkpoint, rmsprop
 from rmsprop_optax.compression import RmsNibble, compressed
 from rmsprop_optax.sharding import state_shardings
 
@@ -91,6 +92,23 @@ def test_where_only_the_number_of_the_matrix_is_split_nothing_moves(axis_type):
     _, ours = update(jax.device_put(grads, place), state, many)
     _, theirs = jax.jit(tx.update)(grads, tx.init(params), params)
     assert same(theirs, jax.device_get(ours))
+
+
+def test_a_run_on_eight_devices_goes_on_bit_for_bit_on_two_from_a_file(tmp_path):
+    tx, params = compressed(rmsprop(0.01), **NIBBLE), {"w": np.full((64, 32), 0.5, np.float32)}
+
+    def on(devices, tree):
+        mesh = jax.make_mesh((devices,), ("x",), devices=jax.devices()[:devices])
+        return jax.device_put(tree, NamedSharding(mesh, P("x")))
+
+    eight, two = on(8, params), on(2, params)
+    grads = gradients(4, params)
+    _, state = train(tx, [on(8, g) for g in grads[:2]], eight, tx.init(eight))
+    loaded = checkpoint.restore(tx.init(two), through_orbax(state, tx.init(two), tmp_path))
+    assert same(jax.device_get(loaded), jax.device_get(state))
+    assert {len(x.devices()) for x in jax.tree.leaves(loaded)} == {2}
+    there, here = ([on(n, g) for g in grads[2:]] for n in (2, 8))
+    assert same(jax.device_get(train(tx, there, two, loaded)), jax.device_get(train(tx, here, eight, state)))
 
 
 @pytest.mark.parametrize("axis_type", rows([AxisType.Auto, AxisType.Explicit], [AxisType.Auto]))

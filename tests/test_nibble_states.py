@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import orbax.checkpoint
 import pytest
+from kit.memory import pinned_host
 from kit.rows import rows
 from kit.storing import through_msgpack, through_orbax, through_pickle, through_safetensors
 from kit.training import gradients, train
@@ -238,6 +239,46 @@ def test_the_types_hold_under_strict_promotion_and_donation():
         for g in gradients(3, params):
             params, state = run(params, state, g)
     assert len(traces) == 1
+
+
+def test_derivatives_through_steps_are_near_those_of_float32():
+    params = {"w": jnp.full((16, 20), 0.5)}
+
+    def after(rate, wrap):
+        tx = wrap(rmsprop(rate))
+        p, state = params, tx.init(params)
+        for _ in range(3):
+            updates, state = tx.update(jax.tree.map(lambda x: 2 * x, p), state, p)
+            p = optax.apply_updates(p, updates)
+        return jnp.sum(p["w"] ** 2)
+
+    ours, exact = (jax.jit(jax.grad(after), static_argnums=1)(0.01, wrap) for wrap in (coded, lambda tx: tx))
+    np.testing.assert_allclose(ours, exact, rtol=0.1)
+
+
+def coded(tx):
+    return compressed(tx, **NIBBLE)
+
+
+def test_complex_parameters_and_python_numbers_are_parameters_too():
+    params = {"w": jnp.full((16, 20), 1 + 2j), "n": 0.5}
+    tx = coded(rmsprop(0.1))
+    updates, state = tx.update({"w": params["w"], "n": 1.0}, tx.init(params), params)
+    bare, _ = rmsprop(0.1).update({"w": params["w"], "n": 1.0}, rmsprop(0.1).init(params), params)
+    assert updates["w"].dtype == jnp.complex64
+    assert furthest(updates, bare) < 1e-6
+    assert optax.tree.get(state, "nu")["w"].shape == (8, 20)
+
+
+@pytest.mark.parametrize("mesh", [False, True], ids=["one device", "a mesh"])
+def test_what_init_makes_for_parameters_in_the_host_s_memory_is_there_too(mesh):
+    tx, place = coded(rmsprop(0.1)), pinned_host(mesh)
+    state = tx.init(jax.device_put(PARAMS, place))
+    for tree in (state, decompress(state, **NIBBLE)):
+        parts = jax.tree.leaves((tree.inner_state, tree.scales))
+        assert {x.sharding.memory_kind for x in parts} == {"pinned_host"}
+    assert same(jax.device_get(state), tx.init(PARAMS))
+    assert same(jax.device_get(recompress(decompress(state, **NIBBLE), **NIBBLE)), tx.init(PARAMS))
 
 
 def test_map_params_pairs_codes_and_scales_with_their_parameters():
