@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 from kit.rows import rows
 from kit.storing import through_orbax
 from kit.training import gradients, train
-from kit.trees import same, types
+from kit.trees import furthest, same, types
 
 from rmsprop_optax import checkpoint, rmsprop
 from rmsprop_optax.compression import RmsNibble, compressed
@@ -42,7 +42,10 @@ def whole_and_split(tx, axis_type, specs, steps=3):
     for g in grads:
         updates, one = jax.jit(tx.update)(g, one, params)
         theirs, split = update(jax.device_put(g, places), split, many)
-        assert same(updates, jax.device_get(theirs))
+        if jax.__version_info__ >= (0, 12):  # its XLA rounds some shards otherwise
+            assert furthest(updates, jax.device_get(theirs)) < 1e-7
+        else:
+            assert same(updates, jax.device_get(theirs))
     assert same(one, jax.device_get(split))
     return text, layout
 
@@ -94,6 +97,9 @@ def test_where_only_the_number_of_the_matrix_is_split_nothing_moves(axis_type):
     assert same(theirs, jax.device_get(ours))
 
 
+@pytest.mark.skipif(
+    jax.__version_info__ < (0, 8), reason="orbax saves replicated arrays in a context that jax 0.7 lacks"
+)
 def test_a_run_on_eight_devices_goes_on_bit_for_bit_on_two_from_a_file(tmp_path):
     tx, params = compressed(rmsprop(0.01), **NIBBLE), {"w": np.full((64, 32), 0.5, np.float32)}
 
