@@ -28,7 +28,7 @@ class RmsNibble:
         \hat r_{ij} = \frac{R_i \, C_j}{W}, \qquad R_i^2 = \overline{\nu_{i \cdot}}, \quad
         C_j^2 = \overline{\nu_{\cdot j}}, \quad W^2 = \overline{C^2}
 
-    Code 0 is :math:`r = 0`. Codes 1 to 14 are points about the estimate, which is first rounded down to a quarter of an
+    Code 0 is :math:`r = 0`. Codes 1 to 14 are points about the estimate, which is first rounded to a quarter of an
     octave: they are an eighth of an octave apart next to it, then a quarter, and half an octave at the ends, 2.5 or
     2.75 octaves below it and 1 or 1.25 above. A point is a multiple of its spacing wherever the estimate is, so the
     points stay where they are while the estimate moves. Code 15 is the smaller of the largest of its row and of its
@@ -138,7 +138,10 @@ def _in_range(x: jax.Array) -> jax.Array:
 
 
 def _estimate(scales: Mapping[str, jax.Array]) -> jax.Array:
-    """Return the estimate of every element in eighths of an octave, as float32 counts them, an even number."""
+    """Return the estimate of every element in eighths of an octave, as float32 counts them, an even number.
+
+    From five eighths of a step on it is rounded up: at half a step, updates came out too small on the whole.
+    """
     rows, columns, whole = (_bits16(scales[part]) for part in ("row_rms", "column_rms", "rms"))
     return jnp.clip(rows + columns - whole + 12 >> 5 << 1, 8 * (127 - 46), 8 * (127 + 46))
 
