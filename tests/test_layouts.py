@@ -61,7 +61,6 @@ ALWAYS = [
     ("plain", "FSDP", "explicit"),
     ("byte, 8 low bits", "ZeRO-1", "auto"),
     ("partition", "tensor parallel", "auto"),
-    ("nibble", "tensor parallel", "explicit"),
 ]
 
 every_row = pytest.mark.parametrize(("name", "layout", "axes"), rows(MATRIX, ALWAYS))

@@ -199,12 +199,13 @@ def test_a_mean_square_above_all_other_points_is_right_on_average():
     ],
 )
 def test_a_leaf_is_in_half_bytes_where_that_is_less_and_in_a_byte_elsewhere(shape, halves):
-    x = jnp.full(shape, 1e-4)
-    scales = CODEC.scales(x)
-    codes = CODEC.encode(x, jnp.zeros(shape, jnp.uint32), scales)
+    x = jax.ShapeDtypeStruct(shape, jnp.float32)
+    scales = jax.eval_shape(CODEC.scales, x)
+    codes = jax.eval_shape(CODEC.encode, x, jax.ShapeDtypeStruct(shape, jnp.uint32), scales)
+    assert jax.eval_shape(CODEC.decode, codes, scales).shape == shape
     assert set(scales) == set(CODEC.parts)
     assert all(scale.ndim == x.ndim and scale.dtype == jnp.bfloat16 for scale in scales.values())
-    total = codes.nbytes + sum(scale.nbytes for scale in scales.values())
+    total = sum(array.size * array.dtype.itemsize for array in (codes, *scales.values()))
     if halves:
         *_, m, n = shape
         matrices = x.size // (m * n)
@@ -212,9 +213,17 @@ def test_a_leaf_is_in_half_bytes_where_that_is_less_and_in_a_byte_elsewhere(shap
         assert total == matrices * (m * n // 2 + 4 * (m + n) + 2) <= x.size
     else:
         assert codes.shape == shape
-        assert (codes == RmsByte().encode(x, jnp.zeros(shape, jnp.uint32))).all()
         assert total == x.size + 10
-    np.testing.assert_allclose(CODEC.decode(codes, scales), x, rtol=0.3)
+
+
+@pytest.mark.parametrize("shape", [(7,), (15, 64)])
+def test_where_it_is_in_a_byte_it_has_the_byte_s_codes(shape):
+    x = magnitudes((16, 64))[:15].ravel()[: np.prod(shape)].reshape(shape)
+    scales = scales_of(x)
+    codes = encode(x, bits(shape, 12345), scales)
+    expected = jax.jit(RmsByte().encode)(x, bits(shape, 12345))
+    assert (codes == expected).all()
+    assert (decode(codes, scales) == RmsByte().decode(expected)).all()
 
 
 def test_matrices_in_front_are_coded_as_they_would_be_alone():
@@ -252,7 +261,7 @@ def test_without_gradients_the_average_falls_at_its_rate(decay, steps):
     assert np.abs(ratio).max() < 4.0
 
 
-@pytest.mark.parametrize("decay", rows([0.9, 0.99, 0.999], [0.9]))
+@pytest.mark.parametrize("decay", rows([0.9, 0.99, 0.999], []))
 @pytest.mark.parametrize("kind", ["spike", "random"])
 def test_gradients_that_repeat_exactly_do_not_shift_the_average_at_any_period_to_200(decay, kind):
     periods = np.arange(2, 201)

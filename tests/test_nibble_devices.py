@@ -78,7 +78,7 @@ def test_any_split_gives_the_bits_of_one_device_and_moves_vectors_only(along, ax
         assert optax.tree.get(layout, "nu")[leaf].spec == spec
 
 
-@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize("axis_type", rows([AxisType.Auto, AxisType.Explicit], [AxisType.Auto]))
 def test_where_only_the_number_of_the_matrix_is_split_nothing_moves(axis_type):
     mesh = jax.make_mesh((8,), ("x",), axis_types=(axis_type,))
     place = NamedSharding(mesh, P("x"))
@@ -97,6 +97,7 @@ def test_where_only_the_number_of_the_matrix_is_split_nothing_moves(axis_type):
     assert same(theirs, jax.device_get(ours))
 
 
+@pytest.mark.full
 @pytest.mark.skipif(
     jax.__version_info__ < (0, 8), reason="orbax saves replicated arrays in a context that jax 0.7 lacks"
 )
@@ -134,7 +135,7 @@ def test_inside_shard_map_each_shard_has_scales_of_its_own(axis_type):
     inside = jax.jit(jax.shard_map(error, mesh=mesh, in_specs=spec, out_specs=spec))
     shards = np.asarray(inside(jax.device_put(nu, NamedSharding(mesh, spec))))
     rms = lambda x: np.sqrt(np.mean(np.asarray(x) ** 2))  # noqa: E731
-    assert 0.05 < rms(shards) < 1.05 * rms(error(nu))
+    assert 0.05 < rms(shards) < 1.05 * rms(jax.jit(error)(nu))
 
 
 def test_a_run_inside_shard_map_keeps_its_types_with_scales_split_as_the_parameters():
