@@ -42,13 +42,13 @@ class RmsNibble:
     as by `RmsByte()`, and the five scales are zeros of one element each.
 
     Example:
-      >>> import jax.numpy as jnp
+      >>> import jax, jax.numpy as jnp
       >>> from rmsprop_optax import compression
       >>> codec = compression.RmsNibble()
       >>> x = jnp.outer(4.0 ** jnp.arange(32), 4.0 ** jnp.arange(16))
-      >>> scales = codec.scales(x)
-      >>> codes = codec.encode(x, jnp.zeros(x.shape, jnp.uint32), scales)
-      >>> print(codes.shape, bool((codec.decode(codes, scales) == x).all()))
+      >>> scales = jax.jit(codec.scales)(x)
+      >>> codes = jax.jit(codec.encode)(x, jnp.zeros(x.shape, jnp.uint32), scales)
+      >>> print(codes.shape, (jax.jit(codec.decode)(codes, scales) == x).all())
       (16, 16) True
 
     References:
