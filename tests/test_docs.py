@@ -148,7 +148,7 @@ def test_each_marker_s_command_is_documented():
 
 
 NOT_ON_A_GPU = """
-    layouts nibble_devices offload quantiles shard_map sharding state_shardings sweep_devices multi_host
+    layouts nibble_devices scaled_codecs offload quantiles shard_map sharding state_shardings sweep_devices multi_host
     checkpoint_files checkpoint_files_of_trainers checkpoint_frameworks checkpoint_trainers clients live peers upstream
     actor_critic checkpoint_refusals checkpoint_trainers_refusals wrong_calls wrong_calls_of_runs wrong_calls_of_states
     architecture dialects_files dialects_page docs interfaces memory_page plots prose recipes_page scaling_page
