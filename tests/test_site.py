@@ -66,6 +66,7 @@ TASKS = [
     "dialects.md#porting-from-tensorflow-1",
     "checkpoints.md#from-pytorch",
     "scaling.md#fsdp-with-one-byte-a-parameter",
+    "memory.md#half-a-byte",
     "scaling.md#several-processes",
     "reinforcement_learning.md#actor-critic",
 ]
