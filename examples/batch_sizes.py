@@ -9,7 +9,6 @@ the table of the page go into docs.
 import functools
 import json
 import platform
-import re
 
 import char_rnn
 import jax
@@ -76,19 +75,17 @@ def difference(cells, way):
     return mean(np.subtract(cells[way]["final"], cells["half-life"]["final"]))
 
 
-def with_table(page, results):
-    """Return the page with its table rewritten."""
+def tables(results):
+    """Return the table of the page."""
     head = ["batch", "steps", "decay", *WAYS.values(), "decay less half-life", "rule less half-life"]
-    rows = [head, ["---"] * len(head)]
+    rows = []
     for size in results["results"]["half-life"]:
         cells = {way: results["results"][way][size] for way in WAYS}
         losses = [f"{mean(found['final'])} at {found['rate']:.2g}" for found in cells.values()]
         decay = f"{cells['half-life']['decay']:.4g} or {DECAY}"
         steps = results["excerpts"] // int(size)
-        rows.append([size, str(steps), decay, *losses, difference(cells, "decay"), difference(cells, "rule")])
-    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    made = f"<!-- table: sizes -->\n\n{table}\n\n<!-- end -->"
-    return re.sub(r"<!-- table: sizes -->\n.*?<!-- end -->", lambda _: made, page, flags=re.DOTALL)
+        rows.append([size, steps, decay, *losses, difference(cells, "decay"), difference(cells, "rule")])
+    return {"sizes": recording.table(head, rows)}
 
 
 def draw(results, path):
@@ -116,7 +113,7 @@ def main():
 
     draw(results, recording.figures(args.record) / "batch_sizes.png")
     if args.record:
-        recording.write_page("batch_sizes", results, with_table)
+        recording.write_page("batch_sizes", results, tables(results))
     for size in results["results"]["half-life"]:
         print(f"batch {size}: " + ", ".join(f"{way} {mean(results['results'][way][size]['final'])}" for way in WAYS))
 

@@ -237,8 +237,7 @@ def main():
         measure(args.quick, path)
     report.draw(path, figures)
     if args.record:
-        page = recording.DOCS / "the_note.md"
-        page.write_text(report.with_tables(page.read_text(), json.loads(path.read_text())))
+        recording.rewrite("the_note", report.tables(json.loads(path.read_text())))
 
 
 if __name__ == "__main__":

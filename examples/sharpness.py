@@ -7,7 +7,6 @@ With --record, the picture, the results and the table of the page go into docs. 
 
 import functools
 import platform
-import re
 
 import jax
 import jax.numpy as jnp
@@ -109,16 +108,14 @@ def draw(runs, path):
     figure.savefig(path, dpi=150)
 
 
-def with_table(page, results):
-    """Return the page with its table rewritten."""
+def tables(results):
+    """Return the table of the page."""
     head = ["", "rate of the reading", "sharpness", "predicted edge", "edge of the sweep", "edge over predicted"]
-    rows = [head, ["---"] * len(head)]
+    rows = []
     for task, found in results["edges"].items():
         numbers = [f"{found[key]:.2g}" for key in ("rate", "sharpness", "predicted", "edge")]
         rows.append([task, *numbers, f"{found['edge'] / found['predicted']:.0f}"])
-    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    made = f"<!-- table: edges -->\n\n{table}\n\n<!-- end -->"
-    return re.sub(r"<!-- table: edges -->\n.*?<!-- end -->", lambda _: made, page, flags=re.DOTALL)
+    return {"edges": recording.table(head, rows)}
 
 
 def main():
@@ -134,7 +131,7 @@ def main():
 
     draw(runs, recording.figures(args.record) / "sharpness.png")
     if args.record:
-        recording.write_page("sharpness", results, with_table)
+        recording.write_page("sharpness", results, tables(results))
     for task, found in edges.items():
         print(f"{task}: predicted {found['predicted']:.2g}, found {found['edge']:.2g}")
     for rate, (_, sharpness, _) in runs.items():

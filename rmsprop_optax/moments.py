@@ -169,12 +169,11 @@ def mesh_of(tree: Any) -> Mesh | None:
 
 
 def offloaded(function: Any, x: Any, *rest: Any, **options: Any) -> Any:
-    """Call a function with arrays that may be in the host's memory, where nothing is computed: its result joins `x`."""
+    """Call a function with arrays that may be in the host's memory, where nothing is computed: its results join `x`."""
     result = function(*jax.tree.map(_on_device, (x, *rest)), **options)
     if not _is_offloaded(x):
         return result
-    there = lambda y: x.sharding if y.shape == x.shape else y.sharding.with_memory_kind(x.sharding.memory_kind)  # noqa: E731
-    return jax.tree.map(lambda y: jax.device_put(y, there(y)), result)
+    return jax.tree.map(lambda y: jax.device_put(y, y.sharding.with_memory_kind(x.sharding.memory_kind)), result)
 
 
 def _is_offloaded(x: Any) -> bool:

@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jax.tree_util import GetAttrKey, tree_leaves_with_path, tree_map_with_path
 
 from rmsprop_optax import _checks, moments
-from rmsprop_optax.compression.compressed_moments import CompressedState
+from rmsprop_optax.compression.compressed_moments import is_compressed
 
 __all__ = ["state_shardings"]
 
@@ -160,21 +160,14 @@ def _home(path: Any, by_end: dict[Any, tuple[int, _Home]]) -> _Home | None:
 
 def _moments(state: Any) -> set[Any]:
     """Return the paths of the moments in a state, and of the scales of those that are in codes."""
-    found = {
-        (*path, GetAttrKey(field), *rest)
+    trees = [
+        ((*path, GetAttrKey(field)), tree)
         for path, entry in moments.entries(state)
         for field, tree in moments.of(entry).items()
-        for rest, _ in tree_leaves_with_path(tree)
-    }
-    for path, node in tree_leaves_with_path(state, is_leaf=_is_compressed):
-        if _is_compressed(node):
-            found |= {(*path, GetAttrKey("scales"), *rest) for rest, _ in tree_leaves_with_path(node.scales)}
-            found |= {(*path, GetAttrKey("inner_state"), *rest) for rest in _moments(node.inner_state)}
-    return found
-
-
-def _is_compressed(node: Any) -> bool:
-    return isinstance(node, CompressedState)
+    ]
+    nodes = tree_leaves_with_path(state, is_leaf=is_compressed)
+    trees += [((*path, GetAttrKey("scales")), node.scales) for path, node in nodes if is_compressed(node)]
+    return {(*path, *rest) for path, tree in trees for rest, _ in tree_leaves_with_path(tree)}
 
 
 def _is_counter(x: Any) -> bool:

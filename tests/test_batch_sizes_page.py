@@ -5,6 +5,7 @@ import pathlib
 
 import batch_sizes
 import numpy as np
+import recording
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 PAGE = (DOCS / "batch_sizes.md").read_text()
@@ -12,7 +13,8 @@ RESULTS = json.loads((DOCS / "batch_sizes.json").read_text())["results"]
 
 
 def test_the_table_is_that_of_the_results():
-    assert batch_sizes.with_table(PAGE, json.loads((DOCS / "batch_sizes.json").read_text())) == PAGE
+    results = json.loads((DOCS / "batch_sizes.json").read_text())
+    assert recording.with_tables(PAGE, batch_sizes.tables(results)) == PAGE
 
 
 def test_every_cell_has_four_seeds_and_a_rate_from_inside_its_sweep():

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "scaling.md").read_text()
-TABLES = dict(re.findall(r"<!-- table: (\w+) -->\n\n(.*?)\n\n<!-- end -->", PAGE, re.DOTALL))
+TABLES = dict(re.findall(r"<!-- (\w+) -->\n\n(.*?)\n\n<!-- /\1 -->", PAGE, re.DOTALL))
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import json
 import pathlib
 
 import numpy as np
+import recording
 import sharpness
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
@@ -12,7 +13,7 @@ RESULTS = json.loads((DOCS / "sharpness.json").read_text())
 
 
 def test_the_table_is_that_of_the_results():
-    assert sharpness.with_table(PAGE, RESULTS) == PAGE
+    assert recording.with_tables(PAGE, sharpness.tables(RESULTS)) == PAGE
     assert RESULTS["edges"].keys() == sharpness.TASKS.keys()
 
 

@@ -6,25 +6,26 @@ import re
 
 import numpy as np
 import pytest
+import recording
 from the_note import report
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "the_note.md").read_text()
 RESULTS = json.loads((ROOT / "docs" / "the_note.json").read_text())
 SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
-MEASURED = {title: text for title, text in SECTIONS.items() if "<!-- table:" in text}
+MEASURED = {title: text for title, text in SECTIONS.items() if "<!-- /" in text}
 TASKS = ("bowl", "digits", "text")
 
 
 def test_the_tables_of_the_page_are_those_of_the_results():
-    assert re.findall("<!-- table: (.*?) -->", PAGE) == list(report.TABLES)
-    assert report.with_tables(PAGE, RESULTS) == PAGE
+    assert re.findall("<!-- /(.*?) -->", PAGE) == list(report.TABLES)
+    assert recording.with_tables(PAGE, report.tables(RESULTS)) == PAGE
 
 
 def test_a_changed_number_is_noticed():
     digits = [match for match in re.finditer(r"\d", PAGE) if "\n| digits" in PAGE[: match.start()]]
     changed = PAGE[: digits[0].start()] + str((int(digits[0][0]) + 1) % 10) + PAGE[digits[0].end() :]
-    assert report.with_tables(changed, RESULTS) == PAGE
+    assert recording.with_tables(changed, report.tables(RESULTS)) == PAGE
 
 
 def test_the_page_shows_every_figure():

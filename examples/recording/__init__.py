@@ -10,8 +10,10 @@ import numpy as np
 
 sys.path.append(str(pathlib.Path(__file__).parents[2] / "docs"))
 import evidence
+import page_tables
 
 DOCS = evidence.PAGE.parent
+table = page_tables.table
 
 
 def parser(description):
@@ -42,11 +44,21 @@ def write(example, columns, rows, *, machine=None, **more):
     evidence.write(example, f"python examples/{example}.py --record", machine, columns, rows, **more)
 
 
-def write_page(example, found, with_table):
-    """Write an example's results beside its page, and rewrite the page's table."""
+def with_tables(page, tables):
+    """Return a page with its tables rewritten, which stand alone between their markers."""
+    return page_tables.page(page, {name: f"\n{made}\n" for name, made in tables.items()})
+
+
+def write_page(example, found, tables):
+    """Write an example's results beside its page, and rewrite the page's tables."""
     (DOCS / f"{example}.json").write_text(json.dumps(found, indent=1) + "\n")
+    rewrite(example, tables)
+
+
+def rewrite(example, tables):
+    """Rewrite the tables of an example's page."""
     page = DOCS / f"{example}.md"
-    page.write_text(with_table(page.read_text(), found))
+    page.write_text(with_tables(page.read_text(), tables))
 
 
 def spread(values, scale=1, digits=1):

@@ -1,12 +1,12 @@
 """From the results of note_claims.py to the figures and tables of docs/the_note.md."""
 
 import json
-import re
 
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
 import recording
+from recording import table
 from the_note import tasks
 
 from rmsprop_optax import diagnostics, plots, rmsprop, sweep
@@ -46,13 +46,9 @@ def draw(path, folder):
     print(f"drew {', '.join(FIGURES)} in {folder}")
 
 
-def with_tables(page: str, results) -> str:
-    """Return the page with the table between each pair of markers rewritten."""
-
-    def made(match):
-        return f"<!-- table: {match[1]} -->\n\n{TABLES[match[1]](results)}\n\n<!-- end -->"
-
-    return re.sub(r"<!-- table: (\w+) -->\n.*?<!-- end -->", made, page, flags=re.DOTALL)
+def tables(results):
+    """Return the tables of the page."""
+    return {name: make(results) for name, make in TABLES.items()}
 
 
 def cell(values):
@@ -69,11 +65,6 @@ def cell(values):
 
 def plainly(x):
     return f"{x:.3g}" if 1e-3 <= abs(x) < 1000 or x == 0 else f"{x:.0f}" if abs(x) >= 1000 else f"{x:.1e}"
-
-
-def table(head, rows):
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def by_optimizer(key, names=tuple(COLORS)):

@@ -16,12 +16,12 @@ from rmsprop_optax.checkpoint import contents
 from rmsprop_optax.checkpoint.contents import Contents, Item, Path, agreed, name_of
 from rmsprop_optax.checkpoint.filling import (
     check_codecs,
+    check_scales,
     codes_message,
     copy_like,
     filled,
     home,
     is_code,
-    no_scales,
     paired,
     whole,
 )
@@ -165,7 +165,7 @@ def continued(
     if "ema" in old.moments:
         _take_average_counts(old, new, take)
     _take_others(old, new, take)
-    no_scales(called[0], new, sources)
+    check_scales(called[0], new, sources)
     arrays, mesh = {}, home(new)
     for item in new.items:
         if item.path in sources:

@@ -10,7 +10,7 @@ import numpy as np
 from rmsprop_optax import _checks, moments
 from rmsprop_optax.checkpoint.contents import Contents, Item, Path, describe, name_of
 
-__all__ = ["check_codecs", "copy_like", "filled", "home", "is_code", "no_codes", "no_scales", "paired", "whole"]
+__all__ = ["check_codecs", "check_scales", "copy_like", "filled", "home", "is_code", "no_codes", "paired", "whole"]
 
 
 def filled(state: Any, arrays: Mapping[Path, Any]) -> Any:
@@ -91,7 +91,7 @@ def check_codecs(item: Item, x: Any) -> None:
         )
 
 
-def no_scales(owner: str, contents: Contents, paths: Iterable[Path]) -> None:
+def check_scales(owner: str, contents: Contents, paths: Iterable[Path]) -> None:
     """Refuse codes that would be put at these paths without the scales that they count from."""
     paths = set(paths)
     coded = {_scale_of(item) for item in contents.items if item.path not in paths}

@@ -15,13 +15,13 @@ from rmsprop_optax.checkpoint import contents
 from rmsprop_optax.checkpoint.contents import Contents, Path, describe, name_of
 from rmsprop_optax.checkpoint.filling import (
     check_codecs,
+    check_scales,
     codes_message,
     copy_like,
     filled,
     home,
     is_code,
     no_codes,
-    no_scales,
     paired,
     whole,
 )
@@ -135,7 +135,7 @@ def _statistics(wanted: Contents, given: Mapping[str, Any]) -> dict[Path, Any]:
         )
     for path, item in counts.items():
         arrays[path] = jnp.full(item.value.shape, count, item.value.dtype) if isinstance(count, int) else count
-    no_scales("`moments`", wanted, arrays)
+    check_scales("`moments`", wanted, arrays)
     return arrays
 
 

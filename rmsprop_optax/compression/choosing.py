@@ -5,13 +5,12 @@ import zlib
 from typing import Any
 
 from rmsprop_optax import _checks, moments
-from rmsprop_optax.compression.codecs import Codec
-from rmsprop_optax.compression.scales import ScaledCodec, is_scaled
+from rmsprop_optax.compression.scales import AnyCodec, is_scaled
 
 __all__ = ["checksum", "chosen", "listed"]
 
 
-def chosen(**codecs: Codec | ScaledCodec | None) -> dict[str, Codec | ScaledCodec]:
+def chosen(**codecs: AnyCodec | None) -> dict[str, AnyCodec]:
     """Return the codecs by the name of their moment, or refuse one that can't hold it."""
     named = {name: codec for name, codec in codecs.items() if codec is not None}
     if not named:
@@ -28,7 +27,7 @@ def chosen(**codecs: Codec | ScaledCodec | None) -> dict[str, Codec | ScaledCode
     return named
 
 
-def checksum(codecs: dict[str, Codec | ScaledCodec]) -> int:
+def checksum(codecs: dict[str, AnyCodec]) -> int:
     """Return 32 bits that differ where codecs do, so that no codes are read with other codecs than made them.
 
     A dataclass prints its fields; of other codecs the class has to do, for their `repr` may be an address.
@@ -55,7 +54,7 @@ def _check_codec(name: str, codec: Any) -> None:
         )
 
 
-def _check_second(name: str, codec: Codec | ScaledCodec) -> None:
+def _check_second(name: str, codec: AnyCodec) -> None:
     way = "Use compression.RmsByte(), compression.RmsNibble() or compression.BFloat16()."
     if codec.relative_to is not None:
         raise ValueError(f"`{name}` is a second moment and can't be kept relative to itself, got {codec!r}. {way}")

@@ -23,28 +23,23 @@ __all__ = [
     "Codec",
     "RmsByte",
     "SignedByte",
+    "Traits",
     "bits_of",
     "check_array",
     "check_encoded",
     "dither",
     "float_of",
+    "settled",
     "truncate",
 ]
 
 
-@runtime_checkable
-class Codec(Protocol):
-    """How one moment is kept between two steps, and what it can hold.
-
-    A codec of your own needs these four attributes and two methods; a plain `signed = True` in the class will do. It is
-    hashable and not callable (`optax.inject_hyperparams` takes what can be called for a schedule); a frozen dataclass
-    is both. `encode(decode(codes), bits)` must be `codes` for all `bits`: that keeps a leaf as it is where there is no
-    gradient.
-    """
+class Traits(Protocol):
+    """What every codec says of itself; a plain `signed = True` in the class will do."""
 
     @property
     def dtype(self) -> Any:
-        """What the codes are kept in, such as `jnp.uint8`."""
+        """What the codes are kept in, such as `jnp.uint8`. Their shape need not be that of the moment."""
         ...
 
     @property
@@ -61,6 +56,16 @@ class Codec(Protocol):
     def relative_to(self) -> str | None:
         """Either "nu", to get the moment divided by the root of the second moment beside it, or None."""
         ...
+
+
+@runtime_checkable
+class Codec(Traits, Protocol):
+    """How one moment is kept between two steps, and what it can hold.
+
+    A codec of your own needs these four attributes and two methods. It is hashable and not callable
+    (`optax.inject_hyperparams` takes what can be called for a schedule); a frozen dataclass is both.
+    `encode(decode(codes), bits)` must be `codes` for all `bits`: that keeps a leaf as it is where there is no gradient.
+    """
 
     def encode(self, x: jax.Array, bits: jax.Array) -> jax.Array:
         """Return the codes of a moment, float32, given dither bits of its shape: uint32, anything in their range."""
@@ -143,8 +148,7 @@ class RmsByte:
         """Return the codes of a mean square, float32 and at least 0, given dither bits of its shape, uint32."""
         check_encoded(x, bits)
         r = jnp.sqrt(x)
-        # Fixed point, a code being 2^20. A root wrong by 3 units in its last place still meets its grid point.
-        z = ((bits_of(r) + 4) & ~7) - self._origin
+        z = settled(r) - self._origin  # fixed point, a code being 2^20
         width = (self.window[1] - self.window[0]) << 23
         inside = jnp.clip(z, 0, width)
         z = inside + ((z - inside) >> 3)
@@ -227,8 +231,7 @@ class SignedByte:
     def encode(self, x: jax.Array, bits: jax.Array) -> jax.Array:
         """Return the codes of a moment, float32, given dither bits of its shape, uint32."""
         check_encoded(x, bits)
-        # Fixed point, a code being 2^19. A value wrong by 3 units in its last place still meets its grid point.
-        z = ((bits_of(jnp.abs(x) * (1 / self._scale) + 0.25) + 4) & ~7) - _QUARTER
+        z = settled(jnp.abs(x) * (1 / self._scale) + 0.25) - _QUARTER  # fixed point, a code being 2^19
         code = jnp.minimum((z + (bits >> 13).astype(jnp.int32)) >> 19, 128)
         signed = jnp.where(x > 0, jnp.minimum(code, 127), jnp.where(x < 0, -code, 0))
         return signed.astype(self.dtype)
@@ -365,6 +368,11 @@ def check_encoded(x: Any, bits: Any) -> None:
 def check_array(name: str, x: Any, dtype: Any) -> None:
     if not isinstance(x, jax.Array | np.ndarray | np.generic) or x.dtype != dtype:
         raise TypeError(f"`{name}` must be an array of {jnp.dtype(dtype)}, got {_checks.shown(x)}.")
+
+
+def settled(x: jax.Array) -> jax.Array:
+    """Return the bits of x with 3 fewer: a root wrong by 3 units in its last place still meets its grid point."""
+    return (bits_of(x) + 4) & ~7
 
 
 def bits_of(x: jax.Array) -> jax.Array:

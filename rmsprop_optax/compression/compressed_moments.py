@@ -20,13 +20,10 @@ from jax.tree_util import GetAttrKey, tree_leaves_with_path
 from rmsprop_optax import _checks, moments
 from rmsprop_optax._value import value
 from rmsprop_optax.compression.choosing import checksum, chosen, listed
-from rmsprop_optax.compression.codecs import Codec, dither
-from rmsprop_optax.compression.scales import ScaledCodec, ScaledField, by_leaf, encoded_again, is_scaled, stored
+from rmsprop_optax.compression.codecs import dither
+from rmsprop_optax.compression.scales import AnyCodec, ScaledField, by_leaf, encoded_again, is_scaled, stored
 
-__all__ = ["CompressedState", "compressed", "decompress", "recompress"]
-
-
-AnyCodec = Codec | ScaledCodec
+__all__ = ["CompressedState", "compressed", "decompress", "is_compressed", "recompress"]
 
 
 class CompressedState(NamedTuple):
@@ -122,10 +119,8 @@ def compressed(
         if params is None:
             raise ValueError("`params` must be a tree of arrays, got None: there are no moments to keep in codes.")
         dither_count = moments.counter(params)
-        start = _beside(inner.init(params), params, {name: codec for name, codec in codecs.items() if is_scaled(codec)})
-        inner_state, scales = _encoded(start, codecs, dither_count)
-        made_by = moments.counter(params, checksum(codecs), jnp.uint32)
-        return CompressedState(dither_count, _beside(inner_state, params), made_by, scales)
+        inner_state, scales = _encoded(_beside(inner.init(params), params), codecs, dither_count)
+        return CompressedState(dither_count, inner_state, moments.counter(params, checksum(codecs), jnp.uint32), scales)
 
     def update_fn(updates, state, params=None, **extra_args):
         if not isinstance(state, CompressedState):
@@ -362,17 +357,13 @@ def _encode(moment, reference, number, count, was, *, codec):
     return codec.encode(moment, bits) if was is None else encoded_again(codec, moment, bits, *was)
 
 
-def _beside(state: Any, params: Any, codecs: Any = None) -> Any:
-    """Give moments the shardings of their parameters: what is constant under jit would land on one device.
-
-    With codecs, only the moments that these are for.
-    """
-    leaves, treedef, _ = _leaves(state, codecs or {})
+def _beside(state: Any, params: Any) -> Any:
+    """Give moments the shardings of their parameters: what is constant under jit would land on one device."""
+    leaves, treedef, _ = _leaves(state, {})
     homes = dict(tree_leaves_with_path(params))
 
     def beside_parameter(leaf):
-        left = leaf.field is None if codecs is None else leaf.codec is None
-        home = None if left else homes.get(leaf.path)
+        home = None if leaf.field is None else homes.get(leaf.path)
         return leaf.value if home is None or jnp.shape(home) != leaf.value.shape else moments.beside(home, leaf.value)
 
     return jax.tree.unflatten(treedef, map(beside_parameter, leaves))
@@ -381,11 +372,12 @@ def _beside(state: Any, params: Any, codecs: Any = None) -> Any:
 def _map_compressed(function: Any, state: Any) -> Any:
     """Apply a function to every CompressedState in a state."""
     treedef: Any
-    nodes, treedef = jax.tree.flatten(state, is_leaf=_is_compressed)
-    if not any(map(_is_compressed, nodes)):
+    nodes, treedef = jax.tree.flatten(state, is_leaf=is_compressed)
+    if not any(map(is_compressed, nodes)):
         raise ValueError("`state` must hold a CompressedState, as the init of `compressed` makes it; it holds none.")
-    return treedef.unflatten(function(node) if _is_compressed(node) else node for node in nodes)
+    return treedef.unflatten(function(node) if is_compressed(node) else node for node in nodes)
 
 
-def _is_compressed(node: Any) -> bool:
+def is_compressed(node: Any) -> bool:
+    """Whether a node of a state is that of a compressed transformation."""
     return isinstance(node, CompressedState)

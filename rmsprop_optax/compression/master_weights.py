@@ -18,7 +18,7 @@ import optax
 
 from rmsprop_optax import _checks, moments
 from rmsprop_optax._value import value
-from rmsprop_optax.compression.codecs import dither, truncate
+from rmsprop_optax.compression.codecs import bits_of, dither, float_of, truncate
 
 __all__ = [
     "DitheredMasterWeightsState",
@@ -228,7 +228,7 @@ def import_weights(
     for i, (p, half) in enumerate(zip(leaves, low, strict=True)):
         new[i] = jnp.asarray(new[i])
         if _is_bfloat16(p):
-            new[i], low[i] = moments.offloaded(_split, new[i].astype(jnp.float32), jnp.uint32(2**31), _bits_of(half))
+            new[i], low[i] = moments.offloaded(_split, new[i].astype(jnp.float32), jnp.uint32(2**31), _width_of(half))
         new[i] = new[i].astype(jnp.result_type(p))
     imported = found._replace(low=treedef.unflatten(low)) if "low" in found._fields else found
     state = jax.tree.map(lambda node: imported if _is_ours(node) else node, state, is_leaf=_is_ours)
@@ -243,7 +243,7 @@ def _land(p, weight, step, number, count, *, low_bits):
     if low_bits == 0:
         return _rounded(high - p).astype(jnp.bfloat16), None
     update = high - p
-    return update, jnp.where(_as_integer(_rounded(p + update)) == _as_integer(high), low, 0)
+    return update, jnp.where(bits_of(_rounded(p + update)) == bits_of(high), low, 0)
 
 
 def _sum(weight, step):
@@ -258,11 +258,11 @@ def _split(weight, bits, low_bits):
         weight = truncate(weight, 16 - low_bits, bits)
     finite, info = jnp.isfinite(weight), jnp.finfo(jnp.bfloat16)
     largest, tiny = float(info.max), float(info.tiny)
-    raw = _as_integer(jnp.clip(weight, -largest, largest))
+    raw = bits_of(jnp.clip(weight, -largest, largest))
     raw = jnp.where(jnp.abs(weight) < tiny, raw & -(2**31), raw)  # below, sums may flush to 0
     high = (raw + 0x8000) & -0x10000
     low = None if low_bits == 0 else jnp.where(finite, (raw - high) >> (16 - low_bits), 0).astype(_LOW[low_bits])
-    return jnp.where(finite, jax.lax.bitcast_convert_type(high, jnp.float32), weight), low
+    return jnp.where(finite, float_of(high), weight), low
 
 
 def _join(p, low):
@@ -272,8 +272,8 @@ def _join(p, low):
 
 @jax.jit
 def _joined(p, low):
-    raw = _as_integer(p.astype(jnp.float32)) + (low.astype(jnp.int32) << (16 - _bits_of(low)))
-    return jax.lax.bitcast_convert_type(raw, jnp.float32)
+    raw = bits_of(p.astype(jnp.float32)) + (low.astype(jnp.int32) << (16 - _width_of(low)))
+    return float_of(raw)
 
 
 def _widened(x):
@@ -293,7 +293,7 @@ def _low_dtype(p, low_bits):
     return _LOW[low_bits] if _is_bfloat16(p) else _NO_LOW
 
 
-def _bits_of(low):
+def _width_of(low):
     """Return how many bits a low half has."""
     return 0 if low is None else 8 * low.dtype.itemsize
 
@@ -301,10 +301,6 @@ def _bits_of(low):
 def _rounded(x):
     """Return the nearest bfloat16, in float32: a compiler may leave out a cast there and back, but not this."""
     return jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
-
-
-def _as_integer(x):
-    return jax.lax.bitcast_convert_type(x, jnp.int32)
 
 
 def _check_weights(weights, params):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from rmsprop_optax import _checks
-from rmsprop_optax.compression.codecs import RmsByte, bits_of, check_array, check_encoded, float_of
+from rmsprop_optax.compression.codecs import RmsByte, bits_of, check_array, check_encoded, float_of, settled, truncate
 
 __all__ = ["RmsNibble"]
 
@@ -71,7 +71,8 @@ class RmsNibble:
         if not _fits(x.shape):
             return {part: jnp.zeros((1,) * x.ndim, jnp.bfloat16) for part in self.parts}
         x = _in_range(x)
-        row_max, column_max = (_bfloat16_above(jnp.sqrt(x.max(axis, keepdims=True))) for axis in (-1, -2))
+        largest = [float_of(settled(jnp.sqrt(x.max(axis, keepdims=True)))) for axis in (-1, -2)]
+        row_max, column_max = (_bfloat16(r, 2**32 - 1) for r in largest)
         row_rms, column_rms = _root_mean(x, row_max, -1), _root_mean(x, column_max, -2)
         squares = jnp.square(column_rms.astype(jnp.float32))
         rms = _root_mean(squares, column_rms.max(-1, keepdims=True), -1)
@@ -85,7 +86,7 @@ class RmsNibble:
         if not _in_halves(x.shape, scales):
             return RmsByte().encode(x, bits)
         x = _in_range(x)
-        r = bits_of(jnp.sqrt(x)) + 4 & ~7  # a root wrong by 3 units in its last place still meets its point
+        r = settled(jnp.sqrt(x))
         near = _estimate(scales)
         highest = near + 8 + (near & 2) << 20
         nu, top, most = (jnp.square(float_of(root)) for root in (r, highest, _most(scales)))
@@ -100,9 +101,10 @@ class RmsNibble:
         """Return the mean square that codes stand for about their scales, in float32."""
         check_array("codes", codes, self.dtype)
         self._check_scales(scales)
-        if codes.ndim < 2 or not _in_halves((*codes.shape[:-2], 2 * codes.shape[-2], codes.shape[-1]), scales):
+        shape = (*codes.shape[:-2], *(2 * m for m in codes.shape[-2:-1]), *codes.shape[-1:])
+        if not _in_halves(shape, scales):
             return RmsByte().decode(codes)
-        halves = jnp.stack([codes & 15, codes >> 4], -2).reshape(*codes.shape[:-2], 2 * codes.shape[-2], -1)
+        halves = jnp.stack([codes & 15, codes >> 4], -2).reshape(shape)
         # On a TPU two rows from one take a copy: of bytes, unless XLA moves it behind what follows, which is larger.
         code = jax.lax.optimization_barrier(halves).astype(jnp.int32)
         near = _estimate(scales)
@@ -187,16 +189,12 @@ def _root_mean(x: jax.Array, most: jax.Array, axis: int) -> jax.Array:
     whole = (x * float_of(127 + parts - power << 23) + 0.5).astype(jnp.int32)
     total = jnp.sum(whole, axis, keepdims=True, dtype=jnp.int32).astype(jnp.float32)
     root = jnp.sqrt(total * (float_of(127 - parts + power << 23) / n))
-    return _bfloat16(bits_of(root) + (1 << 15) >> 16)
+    return _bfloat16(root, 2**31)
 
 
-def _bfloat16_above(r: jax.Array) -> jax.Array:
-    """Return r in bfloat16, rounded up; one wrong by 3 units in its last place still meets its number."""
-    return _bfloat16(((bits_of(r) + 4) & ~7) + (1 << 16) - 1 >> 16)
-
-
-def _bfloat16(bits: jax.Array) -> jax.Array:
-    return jax.lax.bitcast_convert_type(bits.astype(jnp.uint16), jnp.bfloat16)
+def _bfloat16(r: jax.Array, bits: int) -> jax.Array:
+    """Return r in bfloat16: the nearest with 2^31 for the dither, the one above with 2^32 - 1."""
+    return truncate(r, 16, jnp.uint32(bits)).astype(jnp.bfloat16)
 
 
 def _bits16(x: jax.Array) -> jax.Array:

@@ -8,11 +8,13 @@ from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 import jax
 import jax.numpy as jnp
 
-__all__ = ["ScaledCodec", "ScaledField", "by_leaf", "encoded_again", "is_scaled", "stored"]
+from rmsprop_optax.compression.codecs import Codec, Traits
+
+__all__ = ["AnyCodec", "ScaledCodec", "ScaledField", "by_leaf", "encoded_again", "is_scaled", "stored"]
 
 
 @runtime_checkable
-class ScaledCodec(Protocol):
+class ScaledCodec(Traits, Protocol):
     """A codec whose codes count from scales: what several elements of a leaf share, kept in arrays of its own.
 
     It differs from a `Codec` in what follows. Scales have the axes of the moment, and length 1 along those on which all
@@ -20,26 +22,6 @@ class ScaledCodec(Protocol):
     was decoded may be others. `compressed` sees to it that a leaf without a gradient stays as it is: where the moment
     of all elements that share scales is what their codes stand for, it keeps both.
     """
-
-    @property
-    def dtype(self) -> Any:
-        """What the codes are kept in, such as `jnp.uint8`. Their shape need not be that of the moment."""
-        ...
-
-    @property
-    def signed(self) -> bool:
-        """Whether it holds negative numbers, as `mu` and `trace` are."""
-        ...
-
-    @property
-    def scale_free(self) -> bool:
-        """Whether its errors are fractions of the number, small or large: `nu` and `variance` span many magnitudes."""
-        ...
-
-    @property
-    def relative_to(self) -> str | None:
-        """Either "nu", to get the moment divided by the root of the second moment beside it, or None."""
-        ...
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -57,6 +39,9 @@ class ScaledCodec(Protocol):
     def decode(self, codes: jax.Array, scales: Mapping[str, jax.Array]) -> jax.Array:
         """Return the moment that codes stand for about their scales, in float32."""
         ...
+
+
+AnyCodec = Codec | ScaledCodec
 
 
 class ScaledField(NamedTuple):

@@ -11,6 +11,7 @@ import numpy as np
 
 from rmsprop_optax.compression import BFloat16, RmsByte, RmsNibble
 from rmsprop_optax.compression.codecs import dither
+from rmsprop_optax.compression.scales import encoded_again, is_scaled
 
 
 class Code(NamedTuple):
@@ -20,15 +21,12 @@ class Code(NamedTuple):
 
 def ours(codec):
     def through(nu, number, count):
-        return codec.decode(codec.encode(nu, dither(nu, jnp.uint32(number), count)))
+        bits = dither(nu, jnp.uint32(number), count)
+        if is_scaled(codec):
+            return codec.decode(*encoded_again(codec, nu, bits, None, None))
+        return codec.decode(codec.encode(nu, bits))
 
     return through
-
-
-def nibble(nu, number, count):
-    codec = RmsNibble()
-    scales = codec.scales(nu)
-    return codec.decode(codec.encode(nu, dither(nu, jnp.uint32(number), count), scales), scales)
 
 
 def factored(nu, number, count):
@@ -123,7 +121,7 @@ def nearest_bfloat16(nu, number, count):
 
 CODES = {
     "byte": Code(1.0, ours(RmsByte())),
-    "nibble": Code(0.5, nibble),
+    "nibble": Code(0.5, ours(RmsNibble())),
     "bfloat16": Code(2.0, ours(BFloat16())),
     "FlashOptim": Code(1 + 2 / 32, in_blocks(square_root, 32)),
     "bitsandbytes": Code(1 + 4 / 256, in_blocks(dynamic, 256)),

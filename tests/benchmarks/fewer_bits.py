@@ -30,10 +30,11 @@ import streams
 import tables
 import tasks
 import training
-from codes import Code, factored, nibble, ours
+from codes import CODES as COMPARED
+from codes import Code, ours
 
 from rmsprop_optax.compression import RmsByte, RmsNibble
-from rmsprop_optax.compression.codecs import dither
+from rmsprop_optax.compression.codecs import bits_of, dither, float_of
 
 LEAST, MOST = 8 * (127 - 56), 8 * (127 + 56)  # of an estimate: all points squared are normal floats
 RESULTS = pathlib.Path(__file__).parent / "results" / "fewer_bits.json"
@@ -52,12 +53,12 @@ def mean(r):
     """Return the estimate of every element, a whole number of eighths of an octave of r."""
     nu = r * r
     rows, columns, whole = nu.mean(-1, keepdims=True), nu.mean(_rows(r), keepdims=True), nu.mean()
-    return _bits_of(jnp.sqrt(rows * (columns / jnp.where(whole > 0, whole, 1)))) + (1 << 19) >> 20
+    return bits_of(jnp.sqrt(rows * (columns / jnp.where(whole > 0, whole, 1)))) + (1 << 19) >> 20
 
 
 def largest(r):
     """Return the estimate of every element, rounded up, to a quarter of an octave."""
-    quarters = _bits_of(r) + (1 << 21) - 1 >> 21
+    quarters = bits_of(r) + (1 << 21) - 1 >> 21
     return 2 * jnp.minimum(quarters.max(-1, keepdims=True), quarters.max(_rows(r), keepdims=True))
 
 
@@ -76,8 +77,8 @@ def in_zones(estimate, grid):
         bits = dither(nu, jnp.uint32(number), count)
         back = jnp.square(rounded(r, near, grid, bits))
         if estimate is mean:
-            highest = jnp.square(_float_of(zone_ends(near, grid)[-1] << 20))
-            most = jnp.square(_float_of(jnp.clip(largest(r), LEAST, MOST) << 20))
+            highest = jnp.square(float_of(zone_ends(near, grid)[-1] << 20))
+            most = jnp.square(float_of(jnp.clip(largest(r), LEAST, MOST) << 20))
             up = (nu - highest) / (most - highest) * (1 << 24) + (bits >> 8).astype(jnp.float32) >= 1 << 24
             back = jnp.where(nu > highest, jnp.where(up, most, highest), back)
         return jnp.where(r > 0, back, 0.0)
@@ -89,15 +90,15 @@ def rounded(r, near, grid, bits):
     """Return the nearest point of a grid below r or the one above, about the estimate `near`."""
     ends = zone_ends(near, grid)
     lowest, highest = ends[0] << 20, ends[-1] << 20
-    inside = jnp.clip(_bits_of(r), lowest, highest)
+    inside = jnp.clip(bits_of(r), lowest, highest)
     at = jnp.minimum(inside, highest - 1) >> 20
     spacing = jnp.full(r.shape, grid.spacings[0])
     for end, wider in zip(ends[1:-1], grid.spacings[1:], strict=True):
         spacing = jnp.where(at >= end, wider, spacing)
     below = at // spacing * spacing
-    low, high, here = (grid.right(_float_of(x)) for x in (below << 20, below + spacing << 20, inside))
+    low, high, here = (grid.right(float_of(x)) for x in (below << 20, below + spacing << 20, inside))
     up = (here - low) / (high - low) * (1 << 20) + (bits >> 12).astype(jnp.float32) >= 1 << 20
-    return _float_of(jnp.where(up, below + spacing, below) << 20)
+    return float_of(jnp.where(up, below + spacing, below) << 20)
 
 
 def zone_ends(estimate, grid):
@@ -110,14 +111,6 @@ def zone_ends(estimate, grid):
     return ends
 
 
-def _bits_of(r):
-    return jax.lax.bitcast_convert_type(r, jnp.int32)
-
-
-def _float_of(bits):
-    return jax.lax.bitcast_convert_type(bits, jnp.float32)
-
-
 def _fourth_root(r):
     return jnp.sqrt(jnp.sqrt(r))
 
@@ -127,9 +120,9 @@ GRIDS = {
     "3 bits, mean": (mean, Grid(3, (4,), (-9, 8), _fourth_root)),
     "2 bits, mean": (mean, Grid(2, (8,), (0, 1), _fourth_root)),
 }
-CODES = {"byte": Code(1.0, ours(RmsByte())), "nibble": Code(0.5, nibble)}
+CODES = {name: COMPARED[name] for name in ("byte", "nibble")}
 CODES |= {name: Code(grid.bits / 8, in_zones(estimate, grid)) for name, (estimate, grid) in GRIDS.items()}
-CODES["0 bits"] = Code(0.0, factored)
+CODES["0 bits"] = COMPARED["factored"]
 
 
 def stored(task, name):
