@@ -7,14 +7,12 @@ import functools
 import pathlib
 import tempfile
 
-import flax.serialization
 import hypothesis
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import orbax.checkpoint
 import pytest
 from kit import storing
 from kit.trees import same
@@ -82,17 +80,6 @@ def filled(state, seed):
     return jax.tree.map(lambda x: x if x.dtype == np.uint32 else jnp.asarray(number(x)).astype(x.dtype), state)
 
 
-def msgpack(state, folder):
-    return flax.serialization.msgpack_restore(flax.serialization.to_bytes(state))
-
-
-def orbax_untyped(state, folder):
-    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder / "untyped", state)
-        checkpointer.wait_until_finished()
-        return checkpointer.restore(folder / "untyped")
-
-
 def lists(state, folder):
     """Nested dictionaries and lists, as a reader of JSON returns them."""
     if isinstance(state, tuple) and hasattr(state, "_asdict"):
@@ -109,19 +96,19 @@ def safetensors_typed(state, folder):
     return jax.tree_util.tree_map_with_path(by_path, state)
 
 
-def typed(through):
+def by(through):
     return lambda state, folder: through(state, state, folder)
 
 
 FORMATS = {
-    "pickle": typed(storing.through_pickle),
-    "msgpack": typed(storing.through_msgpack),
-    "orbax": typed(storing.through_orbax),
+    "pickle": by(storing.through_pickle),
+    "msgpack": by(storing.through_msgpack),
+    "orbax": by(storing.through_orbax),
     "safetensors": safetensors_typed,
     "lists": lists,
-    "msgpack without types": msgpack,
-    "orbax without types": orbax_untyped,
-    "safetensors without types": typed(storing.through_safetensors),
+    "msgpack without types": by(storing.through_untyped_msgpack),
+    "orbax without types": by(storing.through_untyped_orbax),
+    "safetensors without types": by(storing.through_safetensors),
 }
 
 

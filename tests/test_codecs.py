@@ -12,6 +12,7 @@ from kit.rows import rows
 from rmsprop_optax import compression
 from rmsprop_optax.compression import RmsNibble, ScaledCodec
 from rmsprop_optax.compression.codecs import BFloat16, Codec, RmsByte, SignedByte, dither
+from rmsprop_optax.compression.scales import encoded_again, is_scaled
 
 RMS = [RmsByte(), RmsByte((-24, 4)), RmsByte((-31, 0)), RmsByte((-20, 5))]
 SIGNED = [SignedByte(1.0), SignedByte(3e-4), SignedByte(np.float32(8.0)), SignedByte(relative_to="nu")]
@@ -164,19 +165,30 @@ def follow(codec, decay, gradients, shape, steps, counted=lambda t: 1.0):
         stored, true, total = carry
         g = gradients(t)
         used, true = stored - rest * stored + rest * g * g, true - rest * true + rest * g * g
-        stored = codec.decode(codec.encode(used, dither(used, jnp.uint32(0), t + 1)))
+        bits = dither(used, jnp.uint32(0), t + 1)
+        if is_scaled(codec):
+            stored = codec.decode(*encoded_again(codec, used, bits, None, None))
+        else:
+            stored = codec.decode(codec.encode(used, bits))
         return (stored, true, total + counted(t) * jnp.sqrt(used / true)), None
 
     carry = (jnp.ones(shape), jnp.ones(shape), jnp.zeros(shape))
     return map(np.asarray, jax.jit(lambda carry: jax.lax.scan(step, carry, jnp.arange(steps))[0])(carry))
 
 
-@pytest.mark.parametrize(("codec", "within", "most"), [(RmsByte(), 0.04, 3.0), (BFloat16(), 0.01, 0.3)], ids=str)
-@pytest.mark.parametrize(("decay", "steps"), [(0.9, 300), (0.99, 3000), (0.999, 20000)])
+FALLING = [(RmsByte(), 0.04, 3.0), (BFloat16(), 0.01, 0.3), (RmsNibble(), 0.04, 4.0)]
+SPANS = [(0.9, 300), (0.99, 3000), (0.999, 20000)]
+FALLS = [(*row, *span) for row in FALLING for span in SPANS]
+
+
+@pytest.mark.parametrize(
+    ("codec", "within", "most", "decay", "steps"), rows(FALLS, [row for row in FALLS if row[0] != RmsNibble()])
+)
 def test_without_gradients_the_average_falls_at_its_rate(codec, within, most, decay, steps):
-    stored, true, _ = follow(codec, decay, lambda t: jnp.zeros(512), 512, steps)
+    shape = (16, 32)
+    stored, true, _ = follow(codec, decay, lambda t: jnp.zeros(shape), shape, steps)
     ratio = np.log(stored / true) / 2  # nothing pulls it back, so an element walks; all of them together do not drift
-    assert abs(ratio.mean()) < within * abs(np.log(true[0]) / 2)
+    assert abs(ratio.mean()) < within * abs(np.log(true[0, 0]) / 2)
     assert np.abs(ratio).max() < most
 
 
@@ -187,23 +199,34 @@ def test_without_gradients_the_byte_ends_at_its_smallest_code_and_bfloat16_at_ze
     assert (stored < 1e-37).all()
 
 
-@pytest.mark.parametrize(("codec", "low", "high"), [(RmsByte(), 0.9, 1.12), (BFloat16(), 0.97, 1.03)], ids=str)
-@pytest.mark.parametrize("decay", rows([0.9, 0.99, 0.999], [0.9, 0.999]))
+REPEATED = [(RmsByte(), 0.9, 1.12, (48,)), (BFloat16(), 0.97, 1.03, (48,)), (RmsNibble(), 0.9, 1.12, (16, 20))]
+
+
+@pytest.mark.parametrize(
+    ("codec", "low", "high", "elements", "decay"),
+    rows(
+        [(*row, decay) for row in REPEATED for decay in (0.9, 0.99, 0.999)],
+        [(*row, decay) for row in REPEATED[:2] for decay in (0.9, 0.999)],
+    ),
+)
 @pytest.mark.parametrize("kind", ["spike", "random"])
-def test_gradients_that_repeat_exactly_do_not_shift_the_average_at_any_period_to_200(codec, low, high, decay, kind):
+def test_gradients_that_repeat_exactly_do_not_shift_the_average_at_any_period_to_200(
+    codec, low, high, elements, decay, kind
+):
     periods = np.arange(2, 201)
     table = np.random.default_rng(6).normal(size=200).astype(np.float32) * 0.1
     warm, cycles = round(6 / (1 - decay)), 4096 // periods
+    shape, alone = (len(periods), *elements), (-1, *(1,) * len(elements))
 
     def gradients(t):
         g = jnp.where(t % periods == 0, 1.0, 0.0) if kind == "spike" else jnp.asarray(table)[t % periods]
-        return jnp.broadcast_to(g[:, None], (len(periods), 48))
+        return jnp.broadcast_to(g.reshape(alone), shape)
 
     def counted(t):
-        return ((t >= warm) & (t < warm + cycles * periods))[:, None]
+        return ((t >= warm) & (t < warm + cycles * periods)).reshape(alone)
 
-    _, _, total = follow(codec, decay, gradients, (len(periods), 48), warm + 4096, counted)
-    means = total.mean(1) / (cycles * periods)
+    _, _, total = follow(codec, decay, gradients, shape, warm + 4096, counted)
+    means = total.reshape(len(periods), -1).mean(1) / (cycles * periods)
     assert means.min() >= low
     assert means.max() <= high
 

@@ -6,7 +6,7 @@ import optax
 import pytest
 
 from rmsprop_optax import moments, rmsprop
-from rmsprop_optax.compression import BFloat16, RmsByte, SignedByte, compressed, decompress, recompress
+from rmsprop_optax.compression import BFloat16, RmsByte, RmsNibble, SignedByte, compressed, decompress, recompress
 
 PARAMS = {"w": jnp.ones((4, 6)), "b": {"x": jnp.ones(5)}}
 BYTE = {"nu": RmsByte()}
@@ -51,10 +51,12 @@ def test_a_codec_that_does_not_say_what_it_holds_is_refused_with_what_it_lacks()
         compressed(rmsprop(0.1), nu=Mine())
 
 
+@pytest.mark.parametrize("codec", [RmsByte, RmsNibble])
 @pytest.mark.parametrize("field", [name for name in moments.NAMES if name not in moments.SECOND])
-def test_a_codec_without_signs_is_refused_for_what_can_be_negative(field):
-    with pytest.raises(ValueError, match=rf"`{field}` can be negative, and RmsByte\(.* no signs. Use .*SignedByte"):
-        compressed(rmsprop(0.1), **{field: RmsByte()})
+def test_a_codec_without_signs_is_refused_for_what_can_be_negative(field, codec):
+    name = codec.__name__
+    with pytest.raises(ValueError, match=rf"`{field}` can be negative, and {name}\(.* no signs. Use .*SignedByte"):
+        compressed(rmsprop(0.1), **{field: codec()})
 
 
 @pytest.mark.parametrize("field", moments.SECOND)

@@ -1,81 +1,23 @@
 """Half bytes and their scales on several devices: the bits of one, collectives of vectors, shards of their own."""
 
 import functools
-import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from kit.rows import rows
 from kit.storing import through_orbax
 from kit.training import gradients, train
-from kit.trees import furthest, same, types
+from kit.trees import same, types
 
 from rmsprop_optax import checkpoint, rmsprop
 from rmsprop_optax.compression import RmsNibble, compressed
 from rmsprop_optax.sharding import state_shardings
 
 NIBBLE = {"nu": RmsNibble()}
-
-
-def whole_and_split(tx, axis_type, specs, steps=3):
-    mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(axis_type, axis_type))
-    places = {name: NamedSharding(mesh, spec) for name, spec in specs.items()}
-    rng = np.random.default_rng(0)
-    params = {name: jnp.full((2, 32, 64) if name == "layers" else (64, 32), 0.5) for name in specs}
-    grads = [
-        {
-            name: np.asarray(rng.normal(size=p.shape) * np.exp(2 * rng.normal(size=p.shape)), np.float32)
-            for name, p in params.items()
-        }
-        for _ in range(steps)
-    ]
-    many = jax.device_put(params, places)
-    layout = state_shardings(tx, many)
-    update = jax.jit(tx.update, out_shardings=(places, layout))
-    one, split, _state = tx.init(params), jax.jit(tx.init, out_shardings=layout)(many), None
-    text = update.lower(jax.device_put(grads[0], places), split, many).compile().as_text()
-    for g in grads:
-        updates, one = jax.jit(tx.update)(g, one, params)
-        theirs, split = update(jax.device_put(g, places), split, many)
-        if jax.__version_info__ >= (0, 12):  # its XLA rounds some shards otherwise
-            assert furthest(updates, jax.device_get(theirs)) < 1e-7
-        else:
-            assert same(updates, jax.device_get(theirs))
-    assert same(one, jax.device_get(split))
-    return text, layout
-
-
-ALONG = {
-    "rows": {"w": P("x", None), "layers": P(None, "x", None)},
-    "columns": {"w": P(None, "x"), "layers": P(None, None, "x")},
-    "both": {"w": P("x", "y"), "layers": P(None, "y", "x")},
-    "all on rows": {"w": P(("x", "y")), "layers": P(None, ("x", "y"), None)},
-}
-
-
-@pytest.mark.parametrize(
-    ("along", "axis_type"),
-    rows([(a, t) for a in ALONG for t in (AxisType.Auto, AxisType.Explicit)], [("both", AxisType.Explicit)]),
-)
-def test_any_split_gives_the_bits_of_one_device_and_moves_vectors_only(along, axis_type):
-    text, layout = whole_and_split(compressed(rmsprop(0.01), **NIBBLE), axis_type, ALONG[along])
-    moved = re.findall(r"= (.*?) (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)\(", text)
-    assert {kind for _, kind in moved} == {"all-reduce"}
-    for shapes, _ in moved:
-        for dims in re.findall(r"\w+\[([\d,]*)\]", shapes):
-            assert np.prod([int(n) for n in dims.split(",") if n]) <= 2 * 64, dims
-    for leaf, spec in ALONG[along].items():
-        *front, row, column = (*spec, None) if len(spec) == 1 else spec
-        of_parts = {"row_rms": (row, None), "column_max": (None, column), "rms": (None, None)}
-        for part, ends in of_parts.items():
-            scale = layout.scales[0][f"nu_{part}"][leaf]
-            assert scale.is_equivalent_to(NamedSharding(scale.mesh, P(*front, *ends)), len(front) + 2), (part, leaf)
-        assert optax.tree.get(layout, "nu")[leaf].spec == spec
 
 
 @pytest.mark.parametrize("axis_type", rows([AxisType.Auto, AxisType.Explicit], [AxisType.Auto]))

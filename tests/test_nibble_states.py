@@ -1,28 +1,23 @@
-"""Moments in half a byte wherever they sit: what steps, wrappers, devices and files do with codes and scales."""
+"""The scales of half bytes in a state: when they change, and what files, `adapt` and `recompress` do with them.
 
-import functools
-import pickle
+What holds for all codes is in test_compression.py and test_together.py.
+"""
 
 import flax.serialization
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import orbax.checkpoint
 import pytest
-from kit.memory import pinned_host
 from kit.rows import rows
-from kit.storing import through_msgpack, through_orbax, through_pickle, through_safetensors
 from kit.training import gradients, train
-from kit.trees import furthest, same, types
+from kit.trees import same, types
 
-from rmsprop_optax import checkpoint, diagnostics, rmsprop, sweep
+from rmsprop_optax import checkpoint, rmsprop, sweep
 from rmsprop_optax.compression import (
-    BFloat16,
     CompressedState,
     RmsByte,
     RmsNibble,
-    SignedByte,
     compressed,
     decompress,
     export_weights,
@@ -35,83 +30,14 @@ PARAMS = jax.tree.map(
     {"w": (32, 48), "b": {"x": (5,), "y": ()}, "odd": (3, 40), "layers": (2, 16, 24)},
     is_leaf=lambda x: isinstance(x, tuple),
 )
-HALVES = {("w",): (16, 48), ("layers",): (2, 8, 24)}
 NIBBLE = {"nu": RmsNibble()}
-BOTH = {"nu": RmsNibble(), "mu": SignedByte(relative_to="nu")}
-CENTERED = {"variance": RmsNibble(), "mu": SignedByte(relative_to="nu"), "trace": BFloat16()}
-MASK = {"w": True, "b": {"x": False, "y": True}, "odd": False, "layers": True}
 LABELS = {"w": "a", "b": {"x": "b", "y": "a"}, "odd": "b", "layers": "b"}
-OPTIMIZERS = {
-    "plain": (rmsprop(0.1), NIBBLE),
-    "corrected": (rmsprop(0.1, bias_correction=True, weight_decay=0.1), NIBBLE),
-    "centered": (rmsprop(0.1, centered=True, momentum=0.9), CENTERED),
-    "optax.rmsprop": (optax.rmsprop(0.1), NIBBLE),
-    "optax.adam": (optax.adam(0.1), BOTH),
-    "masked": (optax.masked(rmsprop(0.1), MASK), NIBBLE),
-    "partition": (optax.partition({"a": rmsprop(0.1), "b": optax.adam(0.1)}, LABELS), NIBBLE),
-    "MultiSteps": (optax.MultiSteps(rmsprop(0.1), 2).gradient_transformation(), NIBBLE),
-    "injected": (optax.inject_hyperparams(rmsprop)(0.1), NIBBLE),
-}
 
 
-def made(codecs=NIBBLE, tx=None, steps=3, **options):
+def made(codecs=NIBBLE):
     """Return an optimizer, and the parameters and the state after some steps."""
-    tx = compressed(rmsprop(0.01, **options) if tx is None else tx, **codecs)
-    return tx, *train(tx, gradients(steps, PARAMS), PARAMS)
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_step_is_the_bare_one_between_decoding_and_encoding(name):
-    tx, codecs = OPTIMIZERS[name]
-    packed, params, state = made(codecs, tx, steps=5)
-    (g,) = gradients(1, PARAMS, seed=1)
-    updates, after = jax.jit(packed.update)(g, state, params)
-    expected, bare = jax.jit(tx.update)(g, decompress(state, **codecs).inner_state, params)
-    assert furthest(updates, expected) < 1e-6
-    opened = decompress(after, **codecs).inner_state
-    field = "variance" if "variance" in codecs else "nu"
-    pairs = zip(optax.tree.get_all_with_path(opened, field), optax.tree.get_all_with_path(bare, field), strict=True)
-    ratios = [
-        np.sqrt(np.asarray(a) / np.asarray(b)).ravel()
-        for (_, ours), (_, theirs) in pairs
-        for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
-    ]
-    assert ratios
-    apart = np.abs(np.log2(np.concatenate(ratios)))
-    assert np.median(apart) < 0.15  # of an octave
-    assert np.quantile(apart, 0.9) < 0.5
-
-
-@pytest.mark.parametrize("name", rows(OPTIMIZERS, ["centered"]))
-def test_the_state_is_plain_arrays_and_its_types_never_change(name):
-    tx, codecs = OPTIMIZERS[name]
-    packed = compressed(tx, **codecs)
-    state = packed.init(PARAMS)
-    field = "variance" if "variance" in codecs else "nu"
-    trees = [tree for _, tree in optax.tree.get_all_with_path(state, field)]  # so no key of the scales is called so
-    assert len(trees) == len(optax.tree.get_all_with_path(tx.init(PARAMS), field))
-    for tree in trees:
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-            keys = tuple(key.key for key in path)
-            whole = functools.reduce(lambda node, key: node[key], keys, PARAMS)
-            assert leaf.dtype == np.uint8
-            assert leaf.shape == HALVES.get(keys, whole.shape)
-    assert {x.dtype.name for x in jax.tree.leaves(state.scales)} == {"bfloat16"}
-    assert {key for scales in state.scales for key in scales} == {f"{field}_{part}" for part in RmsNibble.parts}
-    for scales, tree in zip(state.scales, trees, strict=True):
-        assert all(jax.tree.structure(scale) == jax.tree.structure(tree) for scale in scales.values())
-    _, after = packed.update(gradients(1, PARAMS)[0], state, PARAMS)
-    assert types(after) == types(state)
-
-
-@pytest.mark.parametrize("name", rows(OPTIMIZERS, ["partition"]))
-def test_decompressed_and_compressed_again_is_the_same_state(name):
-    tx, codecs = OPTIMIZERS[name]
-    _, _, state = made(codecs, tx)
-    opened = decompress(state, **codecs)
-    assert not any(leaf.dtype in (np.uint8, np.int8) for leaf in jax.tree.leaves(opened))
-    assert same(recompress(opened, **codecs), state)
+    tx = compressed(rmsprop(0.01), **codecs)
+    return tx, *train(tx, gradients(3, PARAMS), PARAMS)
 
 
 @pytest.mark.full
@@ -156,61 +82,6 @@ def test_what_has_not_changed_keeps_its_codes_and_scales(wrap):
 
 
 @pytest.mark.full
-def test_a_none_gradient_keeps_codes_and_scales():
-    tx, params, state = made(CENTERED, centered=True, momentum=0.9)
-    (g,) = gradients(1, PARAMS)
-    _, after = jax.jit(tx.update)(g | {"w": None}, state, params)
-    assert same(optax.tree.get(after, "variance")["w"], optax.tree.get(state, "variance")["w"])
-    for part, tree in after.scales[0].items():
-        assert same(tree["w"], state.scales[0][part]["w"])
-    assert not same(optax.tree.get(after, "variance")["layers"], optax.tree.get(state, "variance")["layers"])
-
-
-def test_a_nan_gradient_does_not_stay_and_reaches_no_other_element():
-    tx = compressed(rmsprop(0.1), **NIBBLE)
-    g = {"w": jnp.ones((32, 48)).at[3, 4].set(jnp.nan)}
-    updates, state = tx.update(g, tx.init(g))
-    assert np.isnan(updates["w"]).sum() == 1
-    updates, state = tx.update({"w": jnp.ones((32, 48))}, state)
-    assert np.isfinite(updates["w"]).all()
-
-
-@pytest.mark.full
-def test_a_scan_equals_a_loop_bit_for_bit():
-    tx, grads = compressed(rmsprop(0.1, centered=True, momentum=0.9), **CENTERED), gradients(5, PARAMS)
-
-    def step(carry, g):
-        updates, state = tx.update(g, carry[1], carry[0])
-        return (optax.apply_updates(carry[0], updates), state), None
-
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *grads)
-    scanned, _ = jax.jit(lambda carry: jax.lax.scan(step, carry, stacked))((PARAMS, tx.init(PARAMS)))
-    assert same(scanned[1], train(tx, grads, PARAMS)[1])
-
-
-def final(tx, grads):
-    state = tx.init(PARAMS)
-    for g in grads:
-        _, state = tx.update(g, state)
-    return state
-
-
-@pytest.mark.full
-def test_members_under_vmap_have_the_codes_that_they_would_have_alone():
-    tx, members = compressed(rmsprop(0.1), **NIBBLE), [gradients(3, PARAMS, seed=seed) for seed in range(3)]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
-    together = jax.jit(jax.vmap(functools.partial(final, tx)))(stacked)
-    for i, grads in enumerate(members):
-        assert same(jax.tree.map(lambda leaf, i=i: leaf[i], together), jax.jit(functools.partial(final, tx))(grads))
-    opened = decompress(together, **NIBBLE)
-    mapped = jax.vmap(lambda state: decompress(state, **NIBBLE))(together)
-    assert same(opened, mapped)
-    assert same(jax.vmap(lambda state: recompress(state, **NIBBLE))(opened), together)
-    with pytest.raises(ValueError, match=r"`state` is that of an ensemble.*jax.vmap"):
-        recompress(opened, **NIBBLE)
-
-
-@pytest.mark.full
 def test_a_sweep_over_learning_rates_has_members_of_its_own():
     def loss(params, batch):
         return jnp.mean((batch @ params["w"] - 1) ** 2)
@@ -221,24 +92,6 @@ def test_a_sweep_over_learning_rates_has_members_of_its_own():
     found = sweep.learning_rates(make, loss, start, batches, [1e-3, 1e-2], progress=False)
     alone = sweep.learning_rates(make, loss, start, batches, [1e-2], progress=False)
     np.testing.assert_allclose(found.losses[-1:], alone.losses, rtol=1e-4)
-
-
-@pytest.mark.full
-def test_the_types_hold_under_strict_promotion_and_donation():
-    tx, params = compressed(rmsprop(0.1), **NIBBLE), PARAMS | {"odd": jnp.ones((4, 40), jnp.bfloat16)}
-    traces = []
-
-    def step(params, state, grads):
-        traces.append(1)
-        updates, state = tx.update(grads, state, params)
-        return optax.apply_updates(params, updates), state
-
-    with jax.numpy_dtype_promotion("strict"):
-        run, params = jax.jit(step, donate_argnums=(0, 1)), jax.tree.map(jnp.copy, params)
-        state = tx.init(params)
-        for g in gradients(3, params):
-            params, state = run(params, state, g)
-    assert len(traces) == 1
 
 
 @pytest.mark.full
@@ -261,37 +114,6 @@ def coded(tx):
     return compressed(tx, **NIBBLE)
 
 
-def test_complex_parameters_and_python_numbers_are_parameters_too():
-    params = {"w": jnp.full((16, 20), 1 + 2j), "n": 0.5}
-    tx = coded(rmsprop(0.1))
-    updates, state = tx.update({"w": params["w"], "n": 1.0}, tx.init(params), params)
-    bare, _ = rmsprop(0.1).update({"w": params["w"], "n": 1.0}, rmsprop(0.1).init(params), params)
-    assert updates["w"].dtype == jnp.complex64
-    assert furthest(updates, bare) < 1e-6
-    assert optax.tree.get(state, "nu")["w"].shape == (8, 20)
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("mesh", [False, True], ids=["one device", "a mesh"])
-def test_what_init_makes_for_parameters_in_the_host_s_memory_is_there_too(mesh):
-    tx, place = coded(rmsprop(0.1)), pinned_host(mesh)
-    state = tx.init(jax.device_put(PARAMS, place))
-    for tree in (state, decompress(state, **NIBBLE)):
-        parts = jax.tree.leaves((tree.inner_state, tree.scales))
-        assert {x.sharding.memory_kind for x in parts} == {"pinned_host"}
-    assert same(jax.device_get(state), tx.init(PARAMS))
-    assert same(jax.device_get(recompress(decompress(state, **NIBBLE), **NIBBLE)), tx.init(PARAMS))
-
-
-def test_map_params_pairs_codes_and_scales_with_their_parameters():
-    tx = compressed(rmsprop(0.1, centered=True, momentum=0.9), **CENTERED)
-    shapes = jax.eval_shape(tx.init, PARAMS)
-    marked = optax.tree.map_params(tx, lambda _, p: p.dtype, shapes, PARAMS, transform_non_params=lambda _: None)
-    expected = jax.tree.map(lambda p: p.dtype, PARAMS)
-    assert optax.tree.get(marked, "variance") == expected
-    assert list(marked.scales[0].values()) == [expected] * 5
-
-
 def test_three_and_a_half_bytes_a_parameter_are_counted_from_the_arrays():
     params = {"w": jax.ShapeDtypeStruct((2048, 2048), jnp.bfloat16)}
     tx = with_master_weights(compressed(rmsprop(1e-3), **NIBBLE), low_bits=8)
@@ -311,52 +133,6 @@ def test_with_master_weights_the_run_is_near_that_of_float32():
     flat = lambda tree: np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])  # noqa: E731
     moved, apart = flat(exact) - flat(PARAMS), flat(weights) - flat(exact)
     assert np.sqrt(np.mean(apart**2)) < 0.1 * np.sqrt(np.mean(moved**2))
-
-
-# files
-
-
-def safetensors_typed(state, like, folder):
-    arrays = through_safetensors(state, like, folder)
-    return checkpoint.restore(like, arrays)
-
-
-def orbax_untyped(state, like, folder):
-    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder / "untyped", state)
-        checkpointer.wait_until_finished()
-        return checkpoint.restore(like, checkpointer.restore(folder / "untyped"))
-
-
-def msgpack_untyped(state, like, folder):
-    return checkpoint.restore(like, flax.serialization.msgpack_restore(flax.serialization.to_bytes(state)))
-
-
-FORMATS = [through_pickle, through_msgpack, msgpack_untyped, through_orbax, orbax_untyped, safetensors_typed]
-
-
-@pytest.mark.parametrize("through", rows(FORMATS, [msgpack_untyped, orbax_untyped, safetensors_typed]))
-@pytest.mark.parametrize("name", rows(["plain", "partition", "8 low bits"], ["partition"]))
-def test_a_restored_run_goes_on_bit_for_bit(through, name, tmp_path):
-    tx = compressed(OPTIMIZERS["partition" if name == "partition" else "plain"][0], **NIBBLE)
-    start = PARAMS
-    if name == "8 low bits":
-        tx, start = with_master_weights(tx, low_bits=8), jax.tree.map(lambda p: p.astype(jnp.bfloat16), PARAMS)
-    params, state = train(tx, gradients(3, start), start)
-    restored = through(state, tx.init(start), tmp_path)
-    assert same(restored, state)
-    assert same(checkpoint.restore(tx.init(start), restored), state)
-    more = gradients(2, start, seed=1)
-    assert same(train(tx, more, params, restored), train(tx, more, params, state))
-
-
-@pytest.mark.full
-def test_a_step_is_exported_and_loaded_again():
-    tx, _params, state = made()
-    (g,) = gradients(1, PARAMS)
-    exported = jax.export.export(jax.jit(tx.update))(g, state)
-    again = jax.export.deserialize(exported.serialize())
-    assert same(again.call(g, state), jax.jit(tx.update)(g, state))
 
 
 def test_codes_of_another_codec_and_codes_without_scales_are_refused():
@@ -412,40 +188,3 @@ def test_preview_says_what_would_go_on():
     tx, _, state = made()
     text = str(checkpoint.preview(state, tx, PARAMS, old_tx=tx))
     assert "scales" in text
-
-
-# diagnostics
-
-
-def test_diagnostics_refuse_codes():
-    with pytest.raises(TypeError, match=r"compression\.decompress"):
-        diagnostics.effective_learning_rate(compressed(rmsprop(0.01), **NIBBLE).init(PARAMS), 0.01)
-
-
-@pytest.mark.full
-def test_diagnostics_measure_what_codes_stand_for():
-    tx, params, state = made()
-    (ours,) = diagnostics.effective_learning_rate(decompress(state, **NIBBLE), 0.01).values()
-    bare = train(rmsprop(0.01), gradients(3, PARAMS), PARAMS)[1]
-    (exact,) = diagnostics.effective_learning_rate(bare, 0.01).values()
-    apart = np.abs(np.log2(np.asarray(ours["w"]) / np.asarray(exact["w"])))
-    assert 0 < np.median(apart) < 0.2
-    (g,) = gradients(1, PARAMS)
-    updates, after = jax.jit(tx.update)(g, state, params)
-    step = diagnostics.measure(g, updates, decompress(after, **NIBBLE), params, 0.01)
-    assert set(step["leaves"]) == {"w", "b/x", "b/y", "odd", "layers"}
-    assert step["all"]["root_nu"] > 0
-
-
-def test_it_is_a_value():
-    tx = compressed(rmsprop(0.1), **NIBBLE)
-    assert tx == compressed(rmsprop(0.1), nu=RmsNibble()) != compressed(rmsprop(0.1), nu=RmsByte())
-    assert pickle.loads(pickle.dumps(tx)) == tx
-    assert "nu=RmsNibble()" in repr(tx)
-
-
-def test_it_holds_second_moments_only():
-    with pytest.raises(ValueError, match=r"`mu` can be negative, and RmsNibble\(\) holds no signs"):
-        compressed(optax.adam(0.1), mu=RmsNibble())
-    with pytest.raises(ValueError, match=r"`trace` can be negative"):
-        compressed(rmsprop(0.1, momentum=0.9), trace=RmsNibble())

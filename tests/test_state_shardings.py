@@ -173,6 +173,21 @@ def test_codes_of_another_shape_are_split_where_that_comes_out_even():
     assert nu["w"] == NamedSharding(mesh, P(("x", "y")))
 
 
+@pytest.mark.parametrize("spec", [P("x"), P(None, "y"), P("x", "y"), P(("x", "y"))], ids=str)
+@pytest.mark.parametrize("front", [(), (3,)], ids=["matrix", "stacked"])
+def test_scales_are_split_along_the_axes_that_they_have(spec, front):
+    mesh, _ = sharded(AxisType.Auto)
+    whole = P(*(None,) * len(front), *spec)
+    params = {"w": jax.ShapeDtypeStruct((*front, 64, 32), jnp.float32, sharding=NamedSharding(mesh, whole))}
+    layout = state_shardings(compression.compressed(ours(), nu=compression.RmsNibble()), params)
+    row, column = (*spec, None) if len(spec) == 1 else spec
+    assert optax.tree.get(layout, "nu")["w"].spec == whole
+    of_parts = {"row_rms": (row, None), "column_max": (None, column), "rms": (None, None)}
+    for part, ends in of_parts.items():
+        expected = NamedSharding(mesh, P(*(None,) * len(front), *ends))
+        assert layout.scales[0][f"nu_{part}"]["w"].is_equivalent_to(expected, len(front) + 2), part
+
+
 def test_moments_share_the_parameters_kind_of_memory_and_counters_do_not():
     sharding = pinned_host(mesh=True)
     params = {"w": jax.ShapeDtypeStruct((4, 2), jnp.float32, sharding=sharding)}

@@ -16,6 +16,19 @@ def through_orbax(state, like, folder):
         return checkpointer.restore(folder / "orbax", typed)
 
 
+def through_untyped_orbax(state, like, folder):
+    orbax = pytest.importorskip("orbax.checkpoint")
+    with orbax.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder / "untyped", state)
+        checkpointer.wait_until_finished()
+        return checkpointer.restore(folder / "untyped")
+
+
+def through_untyped_msgpack(state, like, folder):
+    serialization = pytest.importorskip("flax.serialization")
+    return serialization.msgpack_restore(serialization.to_bytes(state))
+
+
 def through_msgpack(state, like, folder):
     serialization = pytest.importorskip("flax.serialization")
     (folder / "state.msgpack").write_bytes(serialization.to_bytes(state))
