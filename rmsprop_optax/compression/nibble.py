@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from rmsprop_optax import _checks
-from rmsprop_optax.compression.codecs import RmsByte, bits_of, check_array, check_encoded, float_of, settled, truncate
+from rmsprop_optax.compression.codecs import RmsByte, bits_of, check_array, check_encoded, float_of, settled
 
 __all__ = ["RmsNibble"]
 
@@ -71,8 +71,7 @@ class RmsNibble:
         if not _fits(x.shape):
             return {part: jnp.zeros((1,) * x.ndim, jnp.bfloat16) for part in self.parts}
         x = _in_range(x)
-        largest = [float_of(settled(jnp.sqrt(x.max(axis, keepdims=True)))) for axis in (-1, -2)]
-        row_max, column_max = (_bfloat16(r, 2**32 - 1) for r in largest)
+        row_max, column_max = (_bfloat16(settled(jnp.sqrt(x.max(axis, keepdims=True))), 0xFFFF) for axis in (-1, -2))
         row_rms, column_rms = _root_mean(x, row_max, -1), _root_mean(x, column_max, -2)
         squares = jnp.square(column_rms.astype(jnp.float32))
         rms = _root_mean(squares, column_rms.max(-1, keepdims=True), -1)
@@ -189,12 +188,15 @@ def _root_mean(x: jax.Array, most: jax.Array, axis: int) -> jax.Array:
     whole = (x * float_of(127 + parts - power << 23) + 0.5).astype(jnp.int32)
     total = jnp.sum(whole, axis, keepdims=True, dtype=jnp.int32).astype(jnp.float32)
     root = jnp.sqrt(total * (float_of(127 - parts + power << 23) / n))
-    return _bfloat16(root, 2**31)
+    return _bfloat16(bits_of(root), 0x8000)
 
 
-def _bfloat16(r: jax.Array, bits: int) -> jax.Array:
-    """Return r in bfloat16: the nearest with 2^31 for the dither, the one above with 2^32 - 1."""
-    return truncate(r, 16, jnp.uint32(bits)).astype(jnp.bfloat16)
+def _bfloat16(bits: jax.Array, up: int) -> jax.Array:
+    """Return in bfloat16 what has these bits in float32: the nearest with half a unit up, the one above with all of it.
+
+    It is no cast: a compiler may leave out one there and back.
+    """
+    return jax.lax.bitcast_convert_type((bits + up >> 16).astype(jnp.uint16), jnp.bfloat16)
 
 
 def _bits16(x: jax.Array) -> jax.Array:

@@ -81,16 +81,25 @@ def code(losses, settings):
     found = choose(lambda todo: np.log(losses(todo, others)).mean(1))
     best = [best_of(found, part) for part in range(len(PARTS))]
     rates = sorted(set(best))
-    judged = dict(zip(rates, losses(rates, range(settings["judged"])), strict=True))
+    at = dict(zip(rates, losses(rates, range(settings["judged"])), strict=True))
     return {
         part: {
             "half octaves": best[p],
             "rate": rate(best[p]),
             "choice": [[rate(i), np.exp(found[i][p])] for i in sorted(found)],
-            "losses": [float(f"{loss:.7g}") for loss in judged[best[p]][:, p]],
+            "losses": in_digits(at[best[p]][:, p]),
         }
         for p, part in enumerate(PARTS)
     }
+
+
+def judged(losses, half_octaves, settings, part):
+    """Return the losses of the seeds that are judged, at one rate."""
+    return in_digits(losses([half_octaves], range(settings["judged"]))[0, :, part])
+
+
+def in_digits(losses):
+    return [float(f"{loss:.7g}") for loss in losses]
 
 
 def run(name, settings, found, save):
@@ -110,8 +119,7 @@ def at_float32s_rate(name, settings, found, save):
             row, base = (found[code][part] for code in (label, "float32"))
             if row["rate"] != base["rate"] and "losses at float32's rate" not in row:
                 losses = trainer(task, make, low, settings, f"{name}, {label}, {part}, at float32's rate")
-                judged = losses([base["half octaves"]], range(settings["judged"]))[0, :, p]
-                row["losses at float32's rate"] = [float(f"{loss:.7g}") for loss in judged]
+                row["losses at float32's rate"] = judged(losses, base["half octaves"], settings, p)
                 save()
 
 
@@ -124,8 +132,7 @@ def float32_at_their_rates(name, settings, found, save):
         for i in sorted({row[part]["half octaves"] for row in found.values()} - {base["half octaves"]}):
             if f"{rate(i):.2g}" not in there:
                 losses = trainer(task, make, low, settings, f"{name}, float32, {part}, at {rate(i):.2g}")
-                judged = losses([i], range(settings["judged"]))[0, :, p]
-                there[f"{rate(i):.2g}"] = [float(f"{loss:.7g}") for loss in judged]
+                there[f"{rate(i):.2g}"] = judged(losses, i, settings, p)
                 save()
 
 
